@@ -1,0 +1,54 @@
+"""Attention in JAX: every mechanism as a small pure function.
+
+  query, key, value → scores → weights → context
+
+Importing `attn` imports jax and numpy, nothing more.  Flax modules are in
+`attn.modules`, the trainer is in `attn.training`.
+"""
+
+from attn import masks
+from attn.dispatch import attention
+from attn.heads import merge_heads, repeat_kv, split_heads
+from attn.positions import alibi_slopes, apply_rope, sinusoidal_positions
+from attn.scores import (
+  additive_scores,
+  bilinear_scores,
+  concat_scores,
+  cosine_scores,
+  dot_product_scores,
+  l2_scores,
+)
+from attn.single_head import self_attention, single_head_attention
+from attn.weights import (
+  dropout,
+  log_normalizer,
+  naive_softmax,
+  softmax,
+  sum_normalize,
+  weighted_sum,
+)
+
+__all__ = [
+  'additive_scores',
+  'alibi_slopes',
+  'apply_rope',
+  'attention',
+  'bilinear_scores',
+  'concat_scores',
+  'cosine_scores',
+  'dot_product_scores',
+  'dropout',
+  'l2_scores',
+  'log_normalizer',
+  'masks',
+  'merge_heads',
+  'naive_softmax',
+  'repeat_kv',
+  'self_attention',
+  'single_head_attention',
+  'sinusoidal_positions',
+  'softmax',
+  'split_heads',
+  'sum_normalize',
+  'weighted_sum',
+]

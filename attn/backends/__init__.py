@@ -1,0 +1,1 @@
+"""Implementations of one `Call`: one file each, one signature."""

@@ -1,0 +1,116 @@
+"""Attention with every score written out: the specification.
+
+One head is a dozen lines; the query heads that share a key/value head, the
+key/value heads and the batches are three `jax.vmap`s.  It needs T×S numbers a
+head.  Whatever another backend computes must equal this.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attn.call import Call, ScoreMod
+from attn.scores import dot_product_scores
+from attn.weights import dropout, log_normalizer, softmax, weighted_sum
+
+Array = jax.Array
+
+
+def dense(call: Call) -> tuple[Array, Array]:
+  """Exact attention in memory proportional to T×S; serves every call.
+
+  Args:
+    call: The call.
+
+  Returns:
+    The context, [B, T, N, Hv] in the dtype of query, and the logarithm of each
+    softmax's denominator, [B, T, N] in at least float32.
+  """
+  batch, heads, num_queries, num_keys = call.sizes
+  kv_heads = call.key.shape[2]
+  grid = (batch, kv_heads, heads // max(kv_heads, 1))
+
+  def heads_first(x: Array) -> Array:
+    return jnp.moveaxis(x, 2, 1).astype(call.compute_dtype)
+
+  def per_head(x: Any, *shape: int) -> Any:
+    if x is None:
+      return None
+    return jnp.broadcast_to(x, (batch, heads, *shape)).reshape(*grid, *shape)
+
+  mask = None if call.mask is None else call.mask.dense(num_queries, num_keys)
+  b, n = jnp.ogrid[:batch, :heads]
+  attend = functools.partial(_one_head, call)
+  attend = jax.vmap(attend, in_axes=(0, None, None, 0, 0, 0, 0, 0))
+  context, residual = jax.vmap(jax.vmap(attend))(
+    per_head(heads_first(call.query), num_queries, call.query.shape[3]),
+    heads_first(call.key),
+    heads_first(call.value),
+    per_head(call.bias, num_queries, num_keys),
+    per_head(mask, num_queries, num_keys),
+    per_head(call.sink),
+    per_head(b),
+    per_head(n),
+  )
+  context = context.reshape(batch, heads, num_queries, call.value.shape[3])
+  residual = residual.reshape(batch, heads, num_queries)
+  context = jnp.moveaxis(context, 1, 2).astype(call.query.dtype)
+  return context, jnp.moveaxis(residual, 1, 2)
+
+
+def _one_head(
+  call: Call,
+  query: Array,
+  key: Array,
+  value: Array,
+  bias: Array | None,
+  mask: Array | None,
+  sink: Array | None,
+  b: Array,
+  n: Array,
+) -> tuple[Array, Array]:
+  """Query [T, H], key [S, H], value [S, Hv] → context [T, Hv], residual [T]."""
+  query, query_is_finite = _zero_unless_finite(query)
+  key, key_is_finite = _zero_unless_finite(key)
+  value, value_is_finite = _zero_unless_finite(value)
+  scores = dot_product_scores(query, key, scale=call.scale)
+  if call.score_mod is not None:
+    scores = _modify(call.score_mod, scores, b, n)
+  if bias is not None:
+    scores = scores + bias.astype(scores.dtype)
+  finite = query_is_finite[:, None] & (key_is_finite & value_is_finite)
+  # A score of -inf is as good as a mask, also where the key is NaN.
+  scores = jnp.where(finite | (scores == -jnp.inf), scores, jnp.nan)
+  visible = scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+  highest = visible.max(-1, initial=-jnp.inf)
+  poisoned = jnp.isnan(highest) | (highest == jnp.inf)
+  scores = jnp.where(poisoned[:, None], 0, scores)
+  weights = softmax(scores, mask, sink=sink)
+  residual = log_normalizer(scores, mask, sink=sink)
+  if call.rng is not None:
+    head_rng = jax.random.fold_in(jax.random.fold_in(call.rng, b), n)
+    weights = dropout(weights, call.dropout_rate, head_rng)
+  context = weighted_sum(weights, value)
+  return (
+    jnp.where(poisoned[:, None], jnp.nan, context),
+    jnp.where(poisoned, jnp.nan, residual),
+  )
+
+
+def _zero_unless_finite(x: Array) -> tuple[Array, Array]:
+  """Replace the rows that hold a NaN or Inf by 0, and say which are whole.
+
+  A masked NaN has weight 0, and 0 * NaN is NaN, forward and backward: it must
+  not enter a product.  The rows that may attend to it are made NaN at the end.
+  """
+  finite = jnp.isfinite(x).all(-1)
+  return jnp.where(finite[:, None], x, 0), finite
+
+
+def _modify(score_mod: ScoreMod, scores: Array, b: Array, n: Array) -> Array:
+  queries, keys = (jnp.arange(size) for size in scores.shape)
+  one_query = jax.vmap(score_mod, in_axes=(0, None, None, None, 0))
+  all_queries = jax.vmap(one_query, in_axes=(0, None, None, 0, None))
+  return all_queries(scores, b, n, queries, keys)

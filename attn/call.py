@@ -1,0 +1,297 @@
+"""One call of attention, checked and brought into canonical shape.
+
+Every backend takes a `Call` and nothing else, so what users may write in many
+ways (any batch axes, masks as arrays, lengths, windows) is understood once.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attn import masks
+from attn.precision import at_least_float32
+from attn.weights import check_rate
+
+Array = jax.Array
+ScoreMod = Callable[[Array, Array, Array, Array, Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """Arguments of one call: heads and one flat batch axis, no synonyms.
+
+  Attributes:
+    query: float[B, T, N, H].
+    key: float[B, S, K, H], N a multiple of K.
+    value: float[B, S, K, Hv].
+    bias: float, four axes that broadcast to [B, N, T, S]; or None.
+    mask: All masks of the call in one, or None.
+    scale: Multiplies the dot products.
+    score_mod: Changes one score, or None.
+    sink: float[N], or None.
+    dropout_rate: Static, in [0, 1].
+    rng: A PRNG key, None where nothing is dropped.
+  """
+
+  query: Array
+  key: Array
+  value: Array
+  bias: Array | None
+  mask: masks.Mask | None
+  scale: float | Array
+  score_mod: ScoreMod | None
+  sink: Array | None
+  dropout_rate: float
+  rng: Array | None
+
+  @property
+  def sizes(self) -> tuple[int, int, int, int]:
+    """(B, N, T, S): the shape that scores would have."""
+    batch, num_queries, heads, _ = self.query.shape
+    return (batch, heads, num_queries, self.key.shape[1])
+
+  @property
+  def compute_dtype(self) -> Any:
+    """Float32, or float64 where the inputs are."""
+    return at_least_float32(self.query.dtype)
+
+
+def prepare(
+  query: Array,
+  key: Array,
+  value: Array,
+  bias: Array | None,
+  mask: Array | masks.Mask | None,
+  *,
+  scale: float | Array | None,
+  is_causal: bool,
+  query_seq_lengths: Array | None,
+  key_value_seq_lengths: Array | None,
+  local_window_size: int | tuple[int, int] | None,
+  score_mod: ScoreMod | None,
+  sink: Array | None,
+  dropout_rate: float,
+  rng: Array | None,
+) -> Call:
+  """Check the arguments of `attn.attention` and build the `Call`.
+
+  Args: as `attn.attention`.
+
+  Returns:
+    The call.
+
+  Raises:
+    TypeError, ValueError: as `attn.attention`.
+  """
+  _check_arrays(query, key, value)
+  _check_dropout(dropout_rate, rng)
+  batch, scores_shape = query.shape[:-3], _scores_shape(query, key)
+  parts = [
+    _to_mask(mask, batch, scores_shape),
+    masks.causal() if is_causal else None,
+    _window(local_window_size),
+    _lengths(query_seq_lengths, key_value_seq_lengths, batch),
+  ]
+  parts = [part for part in parts if part is not None]
+  call = Call(
+    query=_flatten(query),
+    key=_flatten(key),
+    value=_flatten(value),
+    bias=_to_bias(bias, batch, scores_shape),
+    mask=functools.reduce(operator.and_, parts) if parts else None,
+    scale=max(query.shape[-1], 1) ** -0.5 if scale is None else scale,
+    score_mod=score_mod,
+    sink=None if sink is None else jnp.asarray(sink),
+    dropout_rate=dropout_rate,
+    rng=rng if dropout_rate > 0 else None,
+  )
+  _check_extents(call)
+  _check_score_mod(call)
+  _check_sink(call)
+  return call
+
+
+def _flatten(x: Array) -> Array:
+  return x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
+
+
+def _scores_shape(query: Array, key: Array) -> tuple[int, ...]:
+  *batch, num_queries, heads, _ = query.shape
+  return (*batch, heads, num_queries, key.shape[-3])
+
+
+def _check_arrays(query: Array, key: Array, value: Array) -> None:
+  arrays = {'query': query, 'key': key, 'value': value}
+  for name, x in arrays.items():
+    if x.ndim < 3:
+      raise ValueError(
+        f'{name}: got shape {x.shape}, wanted [*B, length, heads, head size]'
+      )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+      raise TypeError(f'{name}: got dtype {x.dtype}, wanted a float dtype')
+    if x.dtype != query.dtype:
+      raise TypeError(
+        f"{name}: got dtype {x.dtype}, wanted {query.dtype}, the query's"
+      )
+    if x.shape[:-3] != query.shape[:-3]:
+      raise ValueError(
+        f'{name}: got batch axes {x.shape[:-3]} (shape {x.shape}), wanted '
+        f"{query.shape[:-3]}, the query's"
+      )
+  if value.shape[:-1] != key.shape[:-1]:
+    raise ValueError(
+      f'value: got shape {value.shape}, wanted {key.shape[:-1]} and a head '
+      "size of its own: key's length and heads"
+    )
+  if key.shape[-1] != query.shape[-1]:
+    raise ValueError(
+      f'key: got head size {key.shape[-1]} (shape {key.shape}), wanted '
+      f"{query.shape[-1]}, the query's"
+    )
+  heads, kv_heads = query.shape[-2], key.shape[-2]
+  if (heads % kv_heads) if kv_heads else heads:
+    raise ValueError(
+      f'key: got {kv_heads} heads (shape {key.shape}), wanted a divisor of '
+      f"{heads}, the query's heads"
+    )
+
+
+def _broadcastable(
+  name: str, x: Array, batch: tuple[int, ...], scores_shape: tuple[int, ...]
+) -> Array:
+  """Check that x broadcasts to the scores; flatten its batch axes into one."""
+  try:
+    fits = jnp.broadcast_shapes(x.shape, scores_shape) == scores_shape
+  except ValueError:
+    fits = False
+  if not fits:
+    raise ValueError(
+      f'{name}: got shape {x.shape}, wanted one that broadcasts to '
+      f'{scores_shape}, [*B, N, T, S]'
+    )
+  x = x.reshape((1,) * (len(scores_shape) - x.ndim) + x.shape)
+  if all(size == 1 for size in x.shape[:-3]):
+    return x.reshape(1, *x.shape[-3:])
+  x = jnp.broadcast_to(x, batch + x.shape[-3:])
+  return x.reshape(math.prod(batch), *x.shape[-3:])
+
+
+def _to_bias(
+  bias: Array | None, batch: tuple[int, ...], scores_shape: tuple[int, ...]
+) -> Array | None:
+  if bias is None:
+    return None
+  bias = jnp.asarray(bias)
+  if not jnp.issubdtype(bias.dtype, jnp.floating):
+    raise TypeError(
+      f'bias: got dtype {bias.dtype}, wanted a float dtype; a boolean array is '
+      'a mask'
+    )
+  return _broadcastable('bias', bias, batch, scores_shape)
+
+
+def _to_mask(
+  mask: Array | masks.Mask | None,
+  batch: tuple[int, ...],
+  scores_shape: tuple[int, ...],
+) -> masks.Mask | None:
+  if mask is None or isinstance(mask, masks.Mask):
+    return mask
+  mask = jnp.asarray(mask)
+  if mask.dtype != jnp.bool_:
+    raise TypeError(
+      f'mask: got dtype {mask.dtype}, wanted bool (True = may attend); a float '
+      'array to be added to the scores is a bias'
+    )
+  return masks.dense(_broadcastable('mask', mask, batch, scores_shape))
+
+
+def _window(size: int | tuple[int, int] | None) -> masks.Mask | None:
+  if size is None:
+    return None
+  left, right = (size, size) if isinstance(size, int) else size
+  if left < 0 or right < 0:
+    raise ValueError(
+      f'local_window_size: got {size}, wanted (left, right) of at least 0'
+    )
+  return masks.sliding_window(left, right)
+
+
+def _lengths(
+  query_lengths: Array | None,
+  key_lengths: Array | None,
+  batch: tuple[int, ...],
+) -> masks.Mask | None:
+  lengths = {
+    'query_seq_lengths': query_lengths,
+    'key_value_seq_lengths': key_lengths,
+  }
+  for name, x in lengths.items():
+    if x is None:
+      continue
+    x = lengths[name] = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+      raise TypeError(f'{name}: got dtype {x.dtype}, wanted integers')
+    if x.shape != batch and x.shape != (math.prod(batch),):
+      raise ValueError(
+        f'{name}: got shape {x.shape}, wanted {batch}, the batch axes'
+      )
+  if query_lengths is None and key_lengths is None:
+    return None
+  return masks.padding(
+    lengths['key_value_seq_lengths'], lengths['query_seq_lengths']
+  )
+
+
+def _check_extents(call: Call) -> None:
+  if call.mask is None:
+    return
+  names = ('batch size', 'number of heads', 'query length', 'key length')
+  for name, got, wanted in zip(names, call.mask.extents, call.sizes):
+    if got is not None and got != wanted:
+      raise ValueError(f'mask: got arrays for {name} {got}, wanted {wanted}')
+
+
+def _check_score_mod(call: Call) -> None:
+  if call.score_mod is None:
+    return
+  score = jax.ShapeDtypeStruct((), call.compute_dtype)
+  index = jax.ShapeDtypeStruct((), jnp.int32)
+  try:
+    out = jax.eval_shape(call.score_mod, score, index, index, index, index)
+  except Exception as error:
+    raise ValueError(
+      f'score_mod: raised {type(error).__name__} for one score and its indices '
+      f'(score, b, n, q, k): {error}'
+    ) from error
+  shape, dtype = getattr(out, 'shape', None), getattr(out, 'dtype', None)
+  if shape != () or dtype != score.dtype:
+    raise TypeError(
+      f'score_mod: returned {out}, wanted one score of dtype {score.dtype}'
+    )
+
+
+def _check_sink(call: Call) -> None:
+  if call.sink is None:
+    return
+  heads = (call.sizes[1],)
+  if call.sink.shape != heads:
+    raise ValueError(
+      f'sink: got shape {call.sink.shape}, wanted {heads}, one per query head'
+    )
+  if not jnp.issubdtype(call.sink.dtype, jnp.floating):
+    raise TypeError(f'sink: got dtype {call.sink.dtype}, wanted a float dtype')
+
+
+def _check_dropout(rate: float, rng: Array | None) -> None:
+  check_rate('dropout_rate', rate)
+  if rate > 0 and rng is None:
+    raise ValueError(
+      f'rng: got None with dropout_rate {rate}, wanted a PRNG key'
+    )

@@ -1,0 +1,136 @@
+"""Where is a token?  Three answers: add a wave, rotate, or bend the scores.
+
+Attention without positions sees a set, not a sequence.  `sinusoidal_positions`
+are added to the embeddings, `apply_rope` rotates queries and keys so that their
+dot product depends on the distance alone, and `alibi_slopes` say how steeply
+each head's scores fall with distance.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attn.precision import at_least_float32
+
+Array = jax.Array
+
+
+def sinusoidal_positions(
+  positions: Array, size: int, *, base: float = 10_000.0
+) -> Array:
+  """Sines and cosines of geometrically spaced wavelengths.
+
+    out[p, 2i] = sin(p / base^(2i/size)),  out[p, 2i+1] = cos(the same)
+
+  Args:
+    positions: int or float[...], any shape.
+    size: Width of an embedding, even.
+    base: The longest wavelength is 2π base.
+
+  Returns:
+    float32[..., size] (float64 for float64 positions), within ±1.
+
+  Raises:
+    ValueError: if size is odd or negative.
+
+  Example:
+    >>> sinusoidal_positions(jnp.array([0, 1]), 2).round(3)
+    Array([[0.   , 1.   ],
+           [0.841, 0.54 ]], dtype=float32)
+
+  References:
+    Vaswani et al., 2017, section 3.5. https://arxiv.org/abs/1706.03762
+  """
+  angles = _angles('size', positions, size, base)
+  waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+  return waves.reshape(*positions.shape, size)
+
+
+def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
+  """Rotate queries or keys by angles proportional to their position.
+
+    (out[i], out[i + H/2]) = rotate((x[i], x[i + H/2]), p / base^(2i/H))
+
+  Two vectors rotated so have a dot product that depends on the difference of
+  their positions only.  Dimensions i and i + H/2 form a pair, as in Llama;
+  RoFormer pairs neighbours, which is the same up to a fixed permutation of H.
+
+  One head: for `[..., T, N, H]` map over N, with
+  `jax.vmap(apply_rope, in_axes=(-2, None), out_axes=-2)`.
+
+  Args:
+    x: float[..., T, H], H even.
+    positions: int or float, broadcastable to [..., T].
+    base: The longest wavelength is 2π base.
+
+  Returns:
+    float[..., T, H] in the dtype of x; angles in at least float32.
+
+  Raises:
+    ValueError: if H is odd, or positions do not broadcast to x without H.
+
+  Example:
+    >>> apply_rope(jnp.array([[1., 0.]]), jnp.array([jnp.pi / 2])).round(3)
+    Array([[-0.,  1.]], dtype=float32)
+
+  References:
+    Su et al., 2021, section 3.2. https://arxiv.org/abs/2104.09864
+  """
+  if x.ndim < 2:
+    raise ValueError(f'x: got shape {x.shape}, wanted at least [T, H]')
+  try:
+    positions = jnp.broadcast_to(positions, x.shape[:-1])
+  except ValueError as error:
+    raise ValueError(
+      f'positions: got shape {positions.shape}, wanted one that broadcasts to '
+      f'{x.shape[:-1]}, x without its last axis'
+    ) from error
+  angles = _angles('x', positions, x.shape[-1], base)
+  wide = at_least_float32(x.dtype)
+  cos, sin = jnp.cos(angles).astype(wide), jnp.sin(angles).astype(wide)
+  first, second = jnp.split(x.astype(wide), 2, axis=-1)
+  rotated = [first * cos - second * sin, second * cos + first * sin]
+  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def alibi_slopes(num_heads: int) -> Array:
+  """How steeply each head's scores fall with distance, for ALiBi.
+
+    slope[n] = 2^(-8 (n + 1) / N)   for N a power of two
+
+  For other N, the slopes of the largest power of two below N, then every
+  other slope of twice that power, as the paper's code does.
+
+  Args:
+    num_heads: N, at least 1.
+
+  Returns:
+    float32[N], positive; a head adds `-slope * distance` to its scores.
+
+  Raises:
+    ValueError: if num_heads is below 1.
+
+  Example:
+    >>> alibi_slopes(4)
+    Array([0.25  , 0.0625, 0.0156, 0.0039], dtype=float32)
+
+  References:
+    Press et al., 2022, section 3. https://arxiv.org/abs/2108.12409
+  """
+  if num_heads < 1:
+    raise ValueError(f'num_heads: got {num_heads}, wanted at least 1')
+
+  def powers(n: int) -> list[float]:
+    return [2 ** (-8 * (i + 1) / n) for i in range(n)]
+
+  whole = 1 << (num_heads.bit_length() - 1)
+  slopes = powers(whole) + powers(2 * whole)[::2][: num_heads - whole]
+  return jnp.array(slopes, jnp.float32)
+
+
+def _angles(name: str, positions: Array, size: int, base: float) -> Array:
+  """[..., size / 2]: each position times each frequency."""
+  if size < 0 or size % 2:
+    raise ValueError(f'{name}: got size {size}, wanted an even size')
+  wide = at_least_float32(positions.dtype)
+  exponents = jnp.arange(0, size, 2, dtype=wide) / max(size, 1)
+  return positions[..., None].astype(wide) * base**-exponents

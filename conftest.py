@@ -1,0 +1,13 @@
+"""What holds for every test and doctest: strict types, no warnings, 4 digits."""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+
+@pytest.fixture(autouse=True)
+def _four_digits():
+  with np.printoptions(precision=4, suppress=True):
+    yield
