@@ -1,5 +1,7 @@
 """The front door: one call for every attention, whatever computes it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -31,7 +33,7 @@ def attention(
   rng: Array | None = None,
   return_residual: bool = False,
   implementation: str | None = None,
-) -> Array | tuple[Array, Array]:
+) -> Any:
   """Attention of many heads, with any mask and any change to the scores.
 
     scores  = score_mod(scale * query keyᵀ) + bias

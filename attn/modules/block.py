@@ -1,0 +1,138 @@
+"""One layer of a transformer: attend, then think, each around a residual."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from attn.masks import Mask
+from attn.modules.linear import Linear
+from attn.modules.multi_head import MultiHeadAttention
+
+Array = jax.Array
+
+ACTIVATIONS = ('gelu', 'relu2', 'swiglu')
+NORMS = ('layernorm', 'rmsnorm')
+
+
+class FeedForward(nn.Module):
+  """Widen, bend, narrow: applied to each token alone.
+
+    gelu, relu2:  out = activation(x W_in) W_out
+    swiglu:       out = (silu(x W_gate) * x W_in) W_out
+
+  relu2 is the square of the positive part.
+
+  Attributes:
+    mlp_dim: F, the width in between.
+    activation: 'gelu', 'relu2' or 'swiglu'.
+    out_init: Initialiser of W_out.
+
+  Raises:
+    ValueError: if activation is unknown.
+
+  Example:
+    >>> x = jnp.ones((2, 3, 8))
+    >>> layer = FeedForward(mlp_dim=32, activation='swiglu')
+    >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
+    (2, 3, 8)
+
+  References:
+    Vaswani et al., 2017, section 3.3. https://arxiv.org/abs/1706.03762
+    Shazeer, 2020 (SwiGLU). https://arxiv.org/abs/2002.05202
+    So et al., 2021 (ReLU²). https://arxiv.org/abs/2109.08668
+  """
+
+  mlp_dim: int
+  activation: str = 'gelu'
+  out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Args: x: float[..., D].  Returns: float[..., D]."""
+    hidden = Linear(self.mlp_dim, name='in')(x)
+    match self.activation:
+      case 'gelu':
+        hidden = nn.gelu(hidden)
+      case 'relu2':
+        hidden = jnp.square(nn.relu(hidden))
+      case 'swiglu':
+        hidden = nn.silu(Linear(self.mlp_dim, name='gate')(x)) * hidden
+      case _:
+        raise ValueError(
+          f'activation: got {self.activation!r}, wanted one of {ACTIVATIONS}'
+        )
+    return Linear(x.shape[-1], kernel_init=self.out_init, name='out')(hidden)
+
+
+class TransformerBlock(nn.Module):
+  """Pre-norm attention and feed-forward, each added to what came in.
+
+    x = x + attention(norm(x)),  out = x + feed_forward(norm(x))
+
+  Attributes:
+    attention: The attention module, or None to leave it out.
+    feed_forward: The feed-forward module.
+    norm: 'layernorm' or 'rmsnorm'.
+    dropout_rate: Applied to what is added, with the 'dropout' rng.
+
+  Raises:
+    ValueError: if norm is unknown.
+
+  Example:
+    >>> x = jnp.ones((2, 3, 8))
+    >>> layer = TransformerBlock(MultiHeadAttention(2), FeedForward(32))
+    >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
+    (2, 3, 8)
+
+  References:
+    Xiong et al., 2020 (pre-norm). https://arxiv.org/abs/2002.04745
+    Zhang and Sennrich, 2019 (RMSNorm). https://arxiv.org/abs/1910.07467
+  """
+
+  attention: MultiHeadAttention | None
+  feed_forward: FeedForward
+  norm: str = 'layernorm'
+  dropout_rate: float = 0.0
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    *,
+    mask: Array | Mask | None = None,
+    positions: Array | None = None,
+    deterministic: bool = True,
+  ) -> Array:
+    """Transform every token.
+
+    Args:
+      x: float[*B, T, D].
+      mask: As in `attn.attention`.
+      positions: int[*B, T], for rotary attention.
+      deterministic: Without dropout.
+
+    Returns:
+      float[*B, T, D].
+    """
+    drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+    if self.attention is not None:
+      added = self.attention(
+        make_norm(self.norm, 'attention_norm', x.dtype)(x),
+        mask=mask,
+        positions=positions,
+        deterministic=deterministic,
+      )
+      x = x + drop(added)
+    normed = make_norm(self.norm, 'feed_forward_norm', x.dtype)(x)
+    return x + drop(self.feed_forward(normed))
+
+
+def make_norm(kind: str, name: str, dtype: jnp.dtype) -> nn.Module:
+  """A normalisation layer: 'layernorm' (without bias) or 'rmsnorm'."""
+  match kind:
+    case 'layernorm':
+      return nn.LayerNorm(use_bias=False, dtype=dtype, name=name)
+    case 'rmsnorm':
+      return nn.RMSNorm(dtype=dtype, name=name)
+    case _:
+      raise ValueError(f'norm: got {kind!r}, wanted one of {NORMS}')
