@@ -20,11 +20,11 @@ def get_config() -> ml_collections.ConfigDict:
   # Path of a UTF-8 text; `--data=PATH` sets this and the task.
   config.data = ''
   # Training steps.
-  config.steps = 900
+  config.steps = 800
   # Rows per step.
-  config.batch_size = 16
+  config.batch_size = 8
   # Characters per row: the most the model sees at once.
-  config.context = 256
+  config.context = 216
 
   model = config.model = ml_collections.ConfigDict()
   # Transformer blocks.
@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Width of the residual stream.
   model.embed_dim = 64
   # Query heads.
-  model.num_heads = 2
+  model.num_heads = 4
   # Key/value heads; 0 for as many as query heads.
   model.num_kv_heads = 0
   # Width inside the feed-forward.
@@ -57,15 +57,17 @@ def get_config() -> ml_collections.ConfigDict:
   model.dropout_rate = 0.0
 
   optimizer = config.optimizer = ml_collections.ConfigDict()
+  # 'adamw' or 'muon'.
+  optimizer.name = 'muon'
   # At the end of the warm-up; then a cosine.
-  optimizer.learning_rate = 1e-2
+  optimizer.learning_rate = 6e-3
   # Steps from 0 to learning_rate.
   optimizer.warmup_steps = 50
   # Of learning_rate, where the cosine ends.
   optimizer.final_fraction = 0.02
-  # Decay of the mean of gradients.
+  # Adam's decay of the mean of gradients.
   optimizer.beta1 = 0.9
-  # Decay of the mean of their squares.
+  # Adam's decay of the mean of their squares.
   optimizer.beta2 = 0.95
   # On matrices only.
   optimizer.weight_decay = 0.1
@@ -76,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.
-  evaluation.every = 150
+  evaluation.every = 100
   # Rows of stories in the validation split (a text has its own tenth).
   evaluation.rows = 128
   # Steps between log lines.
@@ -88,7 +90,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   checkpoint = config.checkpoint = ml_collections.ConfigDict()
   # Steps between checkpoints.
-  checkpoint.every = 150
+  checkpoint.every = 100
   # How many are kept.
   checkpoint.keep = 2
   return config

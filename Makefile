@@ -1,0 +1,51 @@
+# make train   build the environment and train the default model
+# make test    the same environment plus the development tools; lint, all tests
+# make install the environment alone
+
+PYTHON ?= python3
+BIN := .venv/bin
+NEWEST := .venv-newest
+# The first python3.12 that runs, on the path or among pyenv's versions.
+PYTHON312 ?= $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python3.12; \
+  do $$p -c '' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: install train test lint test-newest clean
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+train: install
+	$(BIN)/python train.py
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+# The newest releases of everything, where a Python 3.12 is on the machine.
+test-newest:
+ifeq ($(PYTHON312),)
+	@echo 'test-newest: no python3.12 on this machine'
+else
+	$(PYTHON312) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet jax flax optax chex absl-py \
+	  ml_collections orbax-checkpoint grain tensorboardX rich matplotlib \
+	  pytest pytest-xdist hypothesis
+	$(NEWEST)/bin/python -m pytest -n 2 -m smoke tests
+endif
+
+clean:
+	rm -rf .venv $(NEWEST)

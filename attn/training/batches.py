@@ -1,0 +1,245 @@
+"""What a model trains on: rows of tokens, each with the token that follows.
+
+A `Batch` is made from its number alone, so that a run which stopped at step
+1234 goes on with batch 1234, whatever happened before.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from attn.training import toy_language
+from attn.training.tokenizer import CharTokenizer
+
+# Seeds of the two splits: stories drawn from different seeds are independent.
+_TRAIN, _VALIDATION = 0, 1
+
+# Batches on which it is tried how many stories fit.
+_TRIALS = 50
+
+
+class Batch(NamedTuple):
+  """B rows of T tokens.
+
+  Attributes:
+    inputs: int32[B, T].
+    targets: int32[B, T], the token after each input.
+    segment_ids: int32[B, T], which story of the row; 0 is padding.
+    positions: int32[B, T], place within the story.
+    weights: float32[B, T], 1 where the target counts, 0 in padding.
+    far: bool[B, T], where only a far fact can tell the target.
+  """
+
+  inputs: np.ndarray
+  targets: np.ndarray
+  segment_ids: np.ndarray
+  positions: np.ndarray
+  weights: np.ndarray
+  far: np.ndarray
+
+
+class Validation(NamedTuple):
+  """The text a model is judged by.
+
+  Attributes:
+    batches: It, in batches.
+    floor: The least possible loss on it, in nats per token; None if unknown.
+    chance: Accuracy on far facts of one who knows the grammar and forgot the
+      story; None where there are no far facts.
+    tokens_per_byte: Of its text in UTF-8.
+  """
+
+  batches: list[Batch]
+  floor: float | None
+  chance: float | None
+  tokens_per_byte: float
+
+
+class ToyLanguage:
+  r"""Batches of stories, packed several to a row, never cut.
+
+  Example:
+    >>> data = ToyLanguage(seed=0, batch_size=2, context=256)
+    >>> batch = data.train_batch(7)
+    >>> data.tokenizer.decode(batch.inputs[0, :4])  # newline starts a story
+    '\nLea'
+  """
+
+  def __init__(self, seed: int, batch_size: int, context: int) -> None:
+    """Args: seed of all stories; batch_size B; context T."""
+    longest = toy_language.longest_story()
+    if context < longest:
+      raise ValueError(
+        f'context: got {context}, wanted at least {longest}, the longest story'
+      )
+    self.tokenizer = CharTokenizer(toy_language.alphabet())
+    self._seed = seed
+    self._shape = (batch_size, context)
+    self._stories = self._most_that_fit(batch_size * context // longest)
+
+  def train_batch(self, index: int) -> Batch:
+    """Batch number index: fresh stories, seen once."""
+    return self._pack(self._draw(_TRAIN, index))[0]
+
+  def validation(self, rows: int) -> Validation:
+    """At least that many rows of stories that training never draws."""
+    drawn = [
+      self._draw(_VALIDATION, i) for i in range(-(-rows // self._shape[0]))
+    ]
+    packed = [self._pack(stories) for stories in drawn]
+    stories = [story for _, placed in packed for story in placed]
+    nats = np.concatenate([story.nats for story in stories])
+    branches = np.concatenate([story.branches for story in stories])
+    return Validation(
+      batches=[batch for batch, _ in packed],
+      floor=float(nats.mean()),
+      chance=float((1 / branches[branches > 0]).mean()),
+      tokens_per_byte=1.0,
+    )
+
+  def example(self) -> tuple[str, np.ndarray]:
+    """Inputs of one validation story, and which targets are far facts."""
+    story = self._draw(_VALIDATION, 0)[0]
+    return '\n' + story.text[:-1], story.far
+
+  def _draw(self, split: int, index: int) -> list[toy_language.Story]:
+    # A seed for each split: both count their stories from 0.
+    return toy_language.stories(
+      2 * self._seed + split, index * self._stories, self._stories
+    )
+
+  def _most_that_fit(self, least: int) -> int:
+    """How many stories a batch holds, with none left over in any trial."""
+    self._stories = 2 * least
+    lengths = [
+      [len(story.text) for story in self._draw(_TRAIN, i)]
+      for i in range(_TRIALS)
+    ]
+    while self._stories > 1 and not all(
+      None not in _first_fit(trial[: self._stories], *self._shape)
+      for trial in lengths
+    ):
+      self._stories -= 1
+    return self._stories
+
+  def _pack(
+    self, stories: list[toy_language.Story]
+  ) -> tuple[Batch, list[toy_language.Story]]:
+    """The batch, and the stories that found room in it."""
+    batch, placed = _empty_batch(self._shape), []
+    used = np.zeros(self._shape[0], int)
+    rows = _first_fit([len(story.text) for story in stories], *self._shape)
+    for story, row in zip(stories, rows):
+      if row is None:
+        continue
+      placed.append(story)
+      length = len(story.text)
+      place = (row, slice(used[row], used[row] + length))
+      # The newline that ends a story also starts the next.
+      tokens = self.tokenizer.encode('\n' + story.text)
+      batch.inputs[place] = tokens[:-1]
+      batch.targets[place] = tokens[1:]
+      batch.segment_ids[place] = batch.segment_ids[row].max() + 1
+      batch.positions[place] = np.arange(length)
+      batch.weights[place] = 1
+      batch.far[place] = story.far
+      used[row] += length
+    return batch, placed
+
+
+class Text:
+  """Batches of windows of any text: 9/10 to train on, the end to validate.
+
+  Example:
+    >>> data = Text('abc' * 100, seed=0, batch_size=2, context=4)
+    >>> batch = data.train_batch(0)
+    >>> bool((batch.inputs[:, 1:] == batch.targets[:, :-1]).all())
+    True
+  """
+
+  def __init__(
+    self, text: str, seed: int, batch_size: int, context: int
+  ) -> None:
+    """Args: the text; seed of the windows; batch_size B; context T."""
+    self.tokenizer = CharTokenizer.of(text)
+    self._tokens = self.tokenizer.encode(text)
+    self._cut = len(text) * 9 // 10
+    self._seed = seed
+    self._shape = (batch_size, context)
+    self._end = text[self._cut :]
+    if self._cut <= context:
+      raise ValueError(
+        f'text: got {len(text)} characters, wanted more than '
+        f'{math.ceil((context + 1) * 10 / 9)}, so that 9/10 of them hold one '
+        f'context of {context} and the character after it'
+      )
+
+  def train_batch(self, index: int) -> Batch:
+    """Batch number index: windows at random places."""
+    rng = np.random.default_rng([self._seed, index])
+    starts = rng.integers(self._cut - self._shape[1], size=self._shape[0])
+    return self._windows(starts, self._cut)
+
+  def validation(self, rows: int) -> Validation:
+    """All of the end, in consecutive windows; rows says nothing here."""
+    del rows
+    batch_size, context = self._shape
+    starts = np.arange(self._cut, len(self._tokens) - 1, context)
+    batches = [
+      self._windows(starts[i : i + batch_size], len(self._tokens))
+      for i in range(0, len(starts), batch_size)
+    ]
+    return Validation(
+      batches=batches,
+      floor=None,
+      chance=None,
+      tokens_per_byte=len(self._end) / len(self._end.encode()),
+    )
+
+  def example(self) -> tuple[str, np.ndarray]:
+    """The first characters of the validation split; no far facts."""
+    text = self._end[: min(self._shape[1], 120)]
+    return text, np.zeros(len(text), bool)
+
+  def _windows(self, starts: np.ndarray, end: int) -> Batch:
+    batch = _empty_batch(self._shape)
+    for row, start in enumerate(starts):
+      tokens = self._tokens[start : min(start + self._shape[1] + 1, end)]
+      place = (row, slice(0, len(tokens) - 1))
+      batch.inputs[place] = tokens[:-1]
+      batch.targets[place] = tokens[1:]
+      batch.segment_ids[place] = 1
+      batch.weights[place] = 1
+    batch.positions[:] = np.arange(self._shape[1])
+    return batch
+
+
+def iterate(data: ToyLanguage | Text, first: int, last: int) -> Iterator[Batch]:
+  """Training batches first to last - 1, made in a thread ahead of their use."""
+  indices = grain.MapDataset.range(first, last)
+  batches = indices.map(lambda index: data.train_batch(int(index)))
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
+  return iter(batches.to_iter_dataset(options))
+
+
+def _empty_batch(shape: tuple[int, int]) -> Batch:
+  dtypes = (np.int32, np.int32, np.int32, np.int32, np.float32, bool)
+  return Batch(*(np.zeros(shape, dtype) for dtype in dtypes))
+
+
+def _first_fit(lengths: list[int], rows: int, room: int) -> list[int | None]:
+  """The row of each story: the longest first, each in the first with room.
+
+  A story without room anywhere gets None.
+  """
+  free = [room] * rows
+  places: list[int | None] = [None] * len(lengths)
+  for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+    for row in range(rows):
+      if lengths[i] <= free[row]:
+        places[i], free[row] = row, free[row] - lengths[i]
+        break
+  return places

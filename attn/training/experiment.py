@@ -1,0 +1,86 @@
+"""From a config to the things it describes: data, model, optimiser."""
+
+import pathlib
+
+import optax
+
+from attn.modules import CausalLM, CausalLMConfig
+from attn.training.batches import Text, ToyLanguage
+from attn.training.config import Config
+from attn.training.errors import UserError
+from attn.training.optimizer import make_optimizer
+
+
+def make_data(config: Config) -> ToyLanguage | Text:
+  """The data that the config names.
+
+  Raises:
+    UserError: if there is none, it is not text, or it is too short.
+  """
+  sizes = (config.seed, config.batch_size, config.context)
+  if config.task == 'text':
+    text = read_text(pathlib.Path(config.data))
+    try:
+      return Text(text, *sizes)
+    except ValueError as error:
+      raise UserError(f'data: {config.data}: {error}') from error
+  try:
+    return ToyLanguage(*sizes)
+  except ValueError as error:
+    raise UserError(f'config.{error}') from error
+
+
+def read_text(path: pathlib.Path) -> str:
+  """A text file, whole.
+
+  Raises:
+    UserError: if it is missing, empty, a directory, or not UTF-8.
+  """
+  try:
+    text = path.read_bytes().decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'data: {path} is not UTF-8 (byte {error.start}: {error.reason})'
+    ) from error
+  except OSError as error:
+    raise UserError(f'data: {path}: {error.strerror}') from error
+  if not text:
+    raise UserError(f'data: {path} is empty')
+  return text
+
+
+def make_model(
+  config: Config,
+  vocab_size: int,
+  *,
+  capture_weights: bool = False,
+) -> CausalLM:
+  """The model that the config describes.
+
+  Raises:
+    UserError: if it describes none.
+  """
+  try:
+    shape = CausalLMConfig(
+      vocab_size=vocab_size, context=config.context, **config.model
+    )
+  except ValueError as error:
+    raise UserError(f'config.model.{error}') from error
+  return CausalLM(shape, capture_weights=capture_weights)
+
+
+def make_config_optimizer(
+  config: Config,
+) -> optax.GradientTransformation:
+  """The optimiser that the config describes.
+
+  Raises:
+    UserError: if it describes none.
+  """
+  options = dict(config.optimizer)
+  # The step accumulates, not the optimiser.
+  options.pop('accumulate')
+  try:
+    return make_optimizer(steps=config.steps, **options)
+  except ValueError as error:
+    raise UserError(f'config.optimizer.{error}') from error

@@ -1,0 +1,155 @@
+"""The training loop: from a config to a finished run directory."""
+
+import json
+import math
+import time
+from typing import Any
+
+import jax
+from absl import logging
+
+from attn.modules import CausalLM
+from attn.training.batches import Text, ToyLanguage, Validation, iterate
+from attn.training.checkpoints import Checkpoints
+from attn.training.config import Config, check_config
+from attn.training.errors import UserError
+from attn.training.evaluate import evaluate
+from attn.training.experiment import (
+  make_config_optimizer,
+  make_data,
+  make_model,
+)
+from attn.training.finish import finish
+from attn.training.interrupt import Interrupt
+from attn.training.log import Log
+from attn.training.run_directory import RunDirectory
+from attn.training.step import (
+  State,
+  init_state,
+  make_eval_step,
+  make_train_step,
+)
+
+
+def train(config: Config, workdir: str) -> dict[str, Any]:
+  """Train, or go on training, until the run is finished.
+
+  The same config and workdir continue a run from its last checkpoint, and end
+  with the same bits as a run that was never interrupted.
+
+  Args:
+    config: The experiment; see `configs/tiny.py`.
+    workdir: The run directory.
+
+  Returns:
+    What `summary.json` holds.
+
+  Raises:
+    UserError: if config, data or workdir are not usable, or the loss is no
+      longer a number; the last good checkpoint is kept.
+    KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
+  """
+  started = time.monotonic()
+  check_config(config)
+  data = make_data(config)
+  model = make_model(config, data.tokenizer.vocab_size)
+  optimizer = make_config_optimizer(config)
+  run = RunDirectory(workdir)
+  run.open(config)
+  if run.summary.exists():
+    print(f'{run.path} is finished; for another run choose another --workdir')
+    return json.loads(run.summary.read_text())
+  data.tokenizer.save(run.tokenizer)
+  state = init_state(model, optimizer, config.seed)
+  checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
+  try:
+    restored = checkpoints.restore(state)
+    if restored is not None:
+      state = restored
+      print(f'going on after step {int(state.step)} of {config.steps}')
+    checkpoints.discard_after(int(state.step))
+    history = run.forget_metrics_after(int(state.step))
+    before = max((line['seconds'] for line in history), default=0.0)
+    fit = _Fit(config, data, model, run, checkpoints, started - before)
+    state = fit.run(state)
+  finally:
+    checkpoints.close()
+  return finish(config, run, data, model, state.params, started - before)
+
+
+class _Fit:
+  """The steps of one run, and what is done between them."""
+
+  def __init__(
+    self,
+    config: Config,
+    data: ToyLanguage | Text,
+    model: CausalLM,
+    run: RunDirectory,
+    checkpoints: Checkpoints,
+    started: float,
+  ) -> None:
+    self.validation: Validation = data.validation(config.eval.rows)
+    self._config = config
+    self._data = data
+    self._run = run
+    self._checkpoints = checkpoints
+    self._started = started
+    self._train_step = make_train_step(
+      model,
+      make_config_optimizer(config),
+      config.seed,
+      config.optimizer.accumulate,
+    )
+    self._eval_step = make_eval_step(model)
+
+  def run(self, state: State) -> State:
+    """Make the steps that are left."""
+    first, steps = int(state.step), self._config.steps
+    batches = iterate(self._data, first, steps)
+    losses: list[jax.Array] = []
+    tokens, clock = 0.0, time.monotonic()
+    log = Log(self._run, steps, first, self.validation.floor)
+    with log, Interrupt() as interrupt:
+      for step, batch in enumerate(batches, first + 1):
+        state, loss = self._train_step(state, batch)
+        losses.append(loss)
+        tokens += float(batch.weights.sum())
+        evaluates = step == steps or step % self._config.eval.every == 0
+        saves = step == steps or step % self._config.checkpoint.every == 0
+        logs = step % self._config.eval.log_every == 0 or step == first + 1
+        if not (evaluates or saves or logs or interrupt.requested):
+          continue
+        mean = _mean_of_finite(losses, step)
+        speed = tokens / (time.monotonic() - clock)
+        if saves or interrupt.requested:
+          self._checkpoints.save(state)
+        if evaluates:
+          results = evaluate(self._eval_step, state.params, self.validation)
+          log.validation(self._line(step, **results))
+        log.train(self._line(step, loss=mean, tokens_per_second=speed))
+        if interrupt.requested and step < steps:
+          log.say(
+            f'interrupted after step {step}; the same command goes on from here'
+          )
+          raise KeyboardInterrupt
+        losses.clear()
+        tokens, clock = 0.0, time.monotonic()
+    return state
+
+  def _line(self, step: int, **measured: float) -> dict[str, float]:
+    seconds = time.monotonic() - self._started
+    return {'step': step, 'seconds': round(seconds, 3), **measured}
+
+
+def _mean_of_finite(losses: list[jax.Array], step: int) -> float:
+  """Mean of the losses of the last steps, up to and including `step`."""
+  values = [float(loss) for loss in losses]
+  for place, value in enumerate(values, step - len(values) + 1):
+    if not math.isfinite(value):
+      logging.debug('losses up to step %d: %s', step, values)
+      raise UserError(
+        f'loss: became {value} at step {place}; the last good checkpoint is '
+        'kept. A lower config.optimizer.learning_rate may help'
+      )
+  return sum(values) / len(values)

@@ -1,0 +1,177 @@
+"""One page about a run: what it learned, and who attends to whom.
+
+The page is a single file that asks nobody for anything: style, script and
+weights are part of it, and its content security policy forbids the rest.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import math
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attn.training.artifacts import (
+  Path,
+  check_positions,
+  check_weights,
+  replace_file,
+  word_starts,
+)
+
+# More points than a curve on a screen has pixels only make the file larger.
+_MOST_POINTS = 2000
+
+
+def write_report(
+  path: Path,
+  *,
+  title: str,
+  summary: Mapping[str, Any],
+  history: Sequence[Mapping[str, Any]],
+  floor: float | None,
+  samples: Sequence[str],
+  text: str,
+  weights: np.ndarray,
+  marked: Sequence[int],
+) -> None:
+  """Writes report.html: numbers, curve, samples, and a story to point at.
+
+  Args:
+    path: The file to write; its folder exists.
+    title: The heading.
+    summary: The numbers, or words, that the run ends with, by name.
+    history: The lines of metrics.jsonl, each with `step`, `split` ('train' or
+      'validation') and `loss` in nats per character, perhaps with `seconds`
+      and `far_fact_accuracy`.
+    floor: The least possible loss, in nats per character, if it is known.
+    samples: Texts that the model wrote.
+    text: The T characters that the model reads.
+    weights: float[L, N, T, T]. Row t says whom character t attends to; what
+      lies above the diagonal is not shown. They are rounded to 1/255. With
+      no layer or head there is no story to point at.
+    marked: Positions to underline: there the model predicts a far fact.
+
+  Raises:
+    ValueError: if weights do not fit the text, or a mark lies outside it.
+    OSError: if the file cannot be written; an old one is left as it was.
+  """
+  weights = check_weights(text, weights, may_be_empty=True)
+  check_positions('marked', marked, len(text))
+  style = _resource('report.css')
+  script = "'use strict';\n" + ''.join(
+    _resource(name) for name in ('report_chart.js', 'report_gaze.js')
+  )
+  curves = {
+    'train': _curve(history, 'train', 'loss'),
+    'validation': _curve(history, 'validation', 'loss'),
+    'accuracy': _curve(history, 'validation', 'far_fact_accuracy'),
+  }
+  seconds = {line['step']: line.get('seconds') for line in history}
+  steps = {step for curve in curves.values() for step, _ in curve}
+  data = {
+    'curves': curves,
+    'seconds': {step: _finite(seconds[step]) for step in sorted(steps)},
+    'floor': _finite(floor),
+    # Characters one by one: for JavaScript some are two.
+    'text': list(text),
+    'words': word_starts(text),
+    'layers': weights.shape[0],
+    'heads': weights.shape[1],
+    'weights': _encode(weights),
+    'marked': sorted(map(int, marked)),
+  }
+  parts = {
+    # Only this style and this script are obeyed, whatever a story says.
+    'policy': (
+      f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+      f"script-src '{_digest(script)}'"
+    ),
+    'title': _escape(title),
+    'style': style,
+    'summary': '\n'.join(
+      f'<tr><th scope="row">{_escape(name.replace("_", " "))}</th>'
+      f'<td>{_escape(_format(value))}</td></tr>'
+      for name, value in summary.items()
+    ),
+    'samples': '\n'.join(
+      f'<blockquote>{_escape(sample)}</blockquote>' for sample in samples
+    ),
+    'samples_hidden': '' if samples else ' hidden',
+    'data': _embed(data),
+    'script': script,
+  }
+  # In one pass: braces in a story are not looked at again.
+  page = re.sub(
+    r'\{\{(\w+)\}\}',
+    lambda match: parts[match[1]],
+    _resource('report.html.template'),
+  )
+  # Half a surrogate pair has no UTF-8; a browser shows its reference as '�'.
+  replace_file(path, page.encode('utf-8', 'xmlcharrefreplace'))
+
+
+def _resource(name: str) -> str:
+  folder = importlib.resources.files('attn.training')
+  return folder.joinpath(name).read_text(encoding='utf-8')
+
+
+def _digest(source: str) -> str:
+  digest = hashlib.sha256(source.encode()).digest()
+  return f'sha256-{base64.b64encode(digest).decode()}'
+
+
+def _escape(text: str) -> str:
+  """Text as HTML; control characters, which HTML may not hold, as pictures."""
+  pictures = {
+    code: 0x2400 + code for code in range(32) if chr(code) not in '\n\t'
+  }
+  return html.escape(text.translate(pictures))
+
+
+def _embed(data: Any) -> str:
+  """JSON that cannot end the script element it stands in."""
+  text = json.dumps(data, allow_nan=False, separators=(',', ':'))
+  return text.replace('<', '\\u003c')
+
+
+def _format(value: Any) -> str:
+  """A number as one reads it: 1,234,567 or 0.4312."""
+  if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    number = float(value)
+    if isinstance(value, numbers.Integral) or abs(number) >= 1000:
+      return f'{value:,.0f}'
+    return f'{number:.4g}'
+  return str(value)
+
+
+def _curve(
+  history: Sequence[Mapping[str, Any]], split: str, name: str
+) -> list[tuple[int, float | None]]:
+  """(step, value) pairs; None, which leaves a gap, for what is not finite."""
+  lines = [h for h in history if h['split'] == split and name in h]
+  # The last line, which the summary quotes, is kept.
+  stride = math.ceil(len(lines) / _MOST_POINTS) or 1
+  kept = lines[::-1][::stride][::-1]
+  return [(int(line['step']), _finite(line[name])) for line in kept]
+
+
+def _finite(value: float | None) -> float | None:
+  if value is None or not math.isfinite(value):
+    return None
+  return float(f'{value:.6g}')
+
+
+def _encode(weights: np.ndarray) -> str:
+  """One byte a weight, the lower triangles row by row, as base64."""
+  rows, columns = np.tril_indices(weights.shape[-1])
+  triangles = np.nan_to_num(weights[..., rows, columns])
+  return base64.b64encode(
+    np.rint(triangles.clip(0, 1) * 255).astype(np.uint8).tobytes()
+  ).decode()

@@ -1,0 +1,147 @@
+"""The files of one run, and what may be done to them.
+
+config.json  tokenizer.json  checkpoints/  metrics.jsonl  summary.json
+tensorboard/  figures/*.png  samples.txt  report.html
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from attn.training.config import Config
+from attn.training.errors import UserError
+
+
+class RunDirectory:
+  """Paths of a run, and its small files.
+
+  Attributes:
+    path: The directory.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]) -> None:
+    """Args: path of the directory; nothing is touched."""
+    self.path = pathlib.Path(path)
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """Directory of checkpoints."""
+    return self.path / 'checkpoints'
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """One JSON object a line."""
+    return self.path / 'metrics.jsonl'
+
+  @property
+  def tokenizer(self) -> pathlib.Path:
+    """The tokenizer of the run."""
+    return self.path / 'tokenizer.json'
+
+  @property
+  def summary(self) -> pathlib.Path:
+    """Written once, when the run has ended."""
+    return self.path / 'summary.json'
+
+  @property
+  def figures(self) -> pathlib.Path:
+    """Directory of pictures."""
+    return self.path / 'figures'
+
+  def open(self, config: Config) -> None:
+    """Create the directory for this config, or check that it is its.
+
+    Raises:
+      UserError: if it holds another config, or cannot be written.
+    """
+    path = self.path / 'config.json'
+    if path.exists():
+      difference = _first_difference(self.read_config(), config)
+      if difference:
+        raise UserError(
+          f'workdir: {self.path} holds a run with another config '
+          f'({difference}); choose another --workdir'
+        )
+      return
+    if self.path.is_dir() and any(self.path.iterdir()):
+      raise UserError(
+        f'workdir: {self.path} is not empty and holds no run; choose another '
+        '--workdir'
+      )
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      write_atomically(path, json.dumps(config.to_dict(), indent=2) + '\n')
+    except OSError as error:
+      raise UserError(
+        f'workdir: {self.path} cannot be written: {error.strerror}'
+      ) from error
+
+  def read_config(self) -> Config:
+    """The config of the run.
+
+    Raises:
+      UserError: if there is no run.
+    """
+    path = self.path / 'config.json'
+    try:
+      return ml_collections.ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+      raise UserError(f'workdir: {self.path} holds no run') from error
+    except (OSError, ValueError) as error:
+      raise UserError(f'workdir: {path} cannot be read: {error}') from error
+
+  def read_metrics(self) -> list[dict[str, Any]]:
+    """What was measured, oldest first."""
+    if not self.metrics.exists():
+      return []
+    return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+  def forget_metrics_after(self, step: int) -> list[dict[str, Any]]:
+    """Drop what was measured after a step that the run goes back to.
+
+    A line that a crash cut short is dropped as well.
+
+    Returns:
+      What is left.
+    """
+    lines = []
+    if self.metrics.exists():
+      for line in self.metrics.read_text().splitlines():
+        try:
+          lines.append(json.loads(line))
+        except json.JSONDecodeError:
+          continue
+    lines = [line for line in lines if line['step'] <= step]
+    text = ''.join(json.dumps(line) + '\n' for line in lines)
+    write_atomically(self.metrics, text)
+    return lines
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+  """Write a file so that it is there whole or not at all."""
+  draft = path.with_name(path.name + '.draft')
+  try:
+    with open(draft, 'w', encoding='utf-8') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(draft, path)
+  finally:
+    draft.unlink(missing_ok=True)
+
+
+def _first_difference(there: Config, here: Config) -> str | None:
+  for name in sorted({*there, *here}):
+    x, y = there.get(name), here.get(name)
+    if isinstance(x, ml_collections.ConfigDict) and isinstance(
+      y, ml_collections.ConfigDict
+    ):
+      inner = _first_difference(x, y)
+      if inner:
+        return f'{name}.{inner}'
+    elif x != y:
+      return f'{name} is {x!r} there and {y!r} here'
+  return None
