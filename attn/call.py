@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from attn import masks
 from attn.precision import at_least_float32
@@ -103,17 +104,16 @@ def prepare(
     query=_flatten(query),
     key=_flatten(key),
     value=_flatten(value),
-    bias=_to_bias(bias, batch, scores_shape),
+    bias=_to_bias(bias, query.dtype, batch, scores_shape),
     mask=functools.reduce(operator.and_, parts) if parts else None,
-    scale=max(query.shape[-1], 1) ** -0.5 if scale is None else scale,
+    scale=_to_scale(scale, query),
     score_mod=score_mod,
-    sink=None if sink is None else jnp.asarray(sink),
+    sink=_to_sink(sink, query),
     dropout_rate=dropout_rate,
     rng=rng if dropout_rate > 0 else None,
   )
   _check_extents(call)
   _check_score_mod(call)
-  _check_sink(call)
   return call
 
 
@@ -182,8 +182,39 @@ def _broadcastable(
   return x.reshape(math.prod(batch), *x.shape[-3:])
 
 
+def _to_scale(scale: float | Array | None, query: Array) -> float | Array:
+  if scale is None:
+    return max(query.shape[-1], 1) ** -0.5
+  if jnp.shape(scale) != ():
+    raise ValueError(
+      f'scale: got shape {jnp.shape(scale)}, wanted one number; a scale for '
+      'each head or key is a score_mod'
+    )
+  if isinstance(scale, (int, float)):
+    return float(scale)  # of np.float64 too, which would widen the scores
+  return jnp.asarray(scale, at_least_float32(query.dtype))
+
+
+def _to_sink(sink: Array | None, query: Array) -> Array | None:
+  if sink is None:
+    return None
+  sink = jnp.asarray(sink)
+  heads = (query.shape[-2],)
+  if sink.shape != heads:
+    raise ValueError(
+      f'sink: got shape {sink.shape}, wanted {heads}, one per query head'
+    )
+  if not jnp.issubdtype(sink.dtype, jnp.floating):
+    raise TypeError(f'sink: got dtype {sink.dtype}, wanted a float dtype')
+  # Its gradient is a sum over all rows, which must not be taken in bfloat16.
+  return sink.astype(at_least_float32(query.dtype))
+
+
 def _to_bias(
-  bias: Array | None, batch: tuple[int, ...], scores_shape: tuple[int, ...]
+  bias: Array | None,
+  dtype: Any,
+  batch: tuple[int, ...],
+  scores_shape: tuple[int, ...],
 ) -> Array | None:
   if bias is None:
     return None
@@ -193,6 +224,9 @@ def _to_bias(
       f'bias: got dtype {bias.dtype}, wanted a float dtype; a boolean array is '
       'a mask'
     )
+  if bias.size < math.prod(scores_shape):
+    # The gradient of a shared bias is a sum, as that of a sink.
+    bias = bias.astype(at_least_float32(dtype))
   return _broadcastable('bias', bias, batch, scores_shape)
 
 
@@ -215,11 +249,14 @@ def _to_mask(
 def _window(size: int | tuple[int, int] | None) -> masks.Mask | None:
   if size is None:
     return None
-  left, right = (size, size) if isinstance(size, int) else size
-  if left < 0 or right < 0:
+  sizes = np.asarray(size)
+  whole = np.issubdtype(sizes.dtype, np.integer)
+  if sizes.shape not in ((), (2,)) or not whole or (sizes < 0).any():
     raise ValueError(
-      f'local_window_size: got {size}, wanted (left, right) of at least 0'
+      f'local_window_size: got {size}, wanted (left, right) of at least 0, or '
+      'one number for both'
     )
+  left, right = np.broadcast_to(sizes, 2).tolist()
   return masks.sliding_window(left, right)
 
 
@@ -275,18 +312,6 @@ def _check_score_mod(call: Call) -> None:
     raise TypeError(
       f'score_mod: returned {out}, wanted one score of dtype {score.dtype}'
     )
-
-
-def _check_sink(call: Call) -> None:
-  if call.sink is None:
-    return
-  heads = (call.sizes[1],)
-  if call.sink.shape != heads:
-    raise ValueError(
-      f'sink: got shape {call.sink.shape}, wanted {heads}, one per query head'
-    )
-  if not jnp.issubdtype(call.sink.dtype, jnp.floating):
-    raise TypeError(f'sink: got dtype {call.sink.dtype}, wanted a float dtype')
 
 
 def _check_dropout(rate: float, rng: Array | None) -> None:

@@ -88,7 +88,8 @@ def attention(
       boolean, bias or sink not float, lengths not integers, or score_mod
       returns another shape or dtype.
     ValueError: if shapes, batch axes or head counts do not fit, mask, bias or
-      sink do not broadcast, score_mod raises, a window is negative,
+      sink do not broadcast, scale is not one number, score_mod raises, a
+      window is not one or two numbers of at least 0,
       dropout_rate is outside [0, 1] or has no rng, or implementation is
       unknown.
 

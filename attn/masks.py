@@ -20,6 +20,7 @@ what is added to scores is called bias.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -77,13 +78,18 @@ class Mask:
         raise ValueError(
           f'{name}: got {size}, but the arrays of the mask are for {wanted}'
         )
-    written = self._dense(batch or 1, heads or 1, num_queries, num_keys)
+    written = self._dense(
+      1 if batch is None else batch,
+      1 if heads is None else heads,
+      num_queries,
+      num_keys,
+    )
     return written[0, 0] if batch is None and heads is None else written
 
   def draw(self, num_queries: int, num_keys: int) -> str:
     """The mask as rows of 1s and 0s, of the first batch element and head."""
     written = np.asarray(self.dense(num_queries, num_keys))
-    rows = written.reshape(-1, num_queries, num_keys)[0]
+    rows = written if written.ndim == 2 else written[0, 0]
     return '\n'.join(' '.join('01'[int(x)] for x in row) for row in rows)
 
   def _dense(self, batch: int, heads: int, num_q: int, num_k: int) -> Array:
@@ -101,14 +107,17 @@ class Mask:
 
 
 def _mask(
-  *, arrays: tuple[str, ...] = (), numbers: tuple[str, ...] = ()
+  *,
+  arrays: tuple[str, ...] = (),
+  parts: tuple[str, ...] = (),
+  numbers: tuple[str, ...] = (),
 ) -> Any:
   """Class decorator: an immutable pytree, `arrays` its leaves."""
 
   def decorate(cls: type) -> type:
     # Arrays have no truth value to compare by: such masks compare by identity.
     cls = dataclasses.dataclass(frozen=True, eq=not arrays)(cls)
-    return jax.tree_util.register_dataclass(cls, arrays, numbers)
+    return jax.tree_util.register_dataclass(cls, arrays + parts, numbers)
 
   return decorate
 
@@ -179,7 +188,7 @@ class Segments(Mask):
     return query_id == self._look_up(self.key_ids, b, k)
 
   def _rows(self, ids: Array) -> int:
-    return ids.size // max(ids.shape[-1], 1)
+    return math.prod(ids.shape[:-1])
 
   def _look_up(self, ids: Array, b: Array, index: Array) -> Array:
     if ids.ndim == 1:
@@ -210,7 +219,7 @@ class Dense(Mask):
     return jnp.broadcast_to(self.array, (batch, heads, num_q, num_k))
 
 
-@_mask(arrays=('left', 'right'))
+@_mask(parts=('left', 'right'))
 class And(Mask):
   """Both masks allow it."""
 
@@ -231,7 +240,7 @@ class And(Mask):
     return self.left._dense(*size) & self.right._dense(*size)
 
 
-@_mask(arrays=('left', 'right'))
+@_mask(parts=('left', 'right'))
 class Or(Mask):
   """Either mask allows it."""
 
@@ -252,7 +261,7 @@ class Or(Mask):
     return self.left._dense(*size) | self.right._dense(*size)
 
 
-@_mask(arrays=('inner',))
+@_mask(parts=('inner',))
 class Not(Mask):
   """The mask forbids it."""
 
@@ -356,6 +365,7 @@ def padding(
 
   Raises:
     TypeError: if lengths are not integers.
+    ValueError: if the two are for different batches.
   """
   for name, lengths in (
     ('key_lengths', key_lengths),
@@ -363,6 +373,15 @@ def padding(
   ):
     if lengths is not None:
       _check_integers(name, lengths)
+  if (
+    key_lengths is not None
+    and query_lengths is not None
+    and key_lengths.size != query_lengths.size
+  ):
+    raise ValueError(
+      f'query_lengths: got shape {query_lengths.shape}, wanted '
+      f'{key_lengths.shape}, that of key_lengths'
+    )
   return Padding(key_lengths, query_lengths)
 
 

@@ -84,8 +84,11 @@ def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
       f'positions: got shape {positions.shape}, wanted one that broadcasts to '
       f'{x.shape[:-1]}, x without its last axis'
     ) from error
-  angles = _angles('x', positions, x.shape[-1], base)
   wide = at_least_float32(x.dtype)
+  # Whole positions take the accuracy of x, not float32.
+  if not jnp.issubdtype(positions.dtype, jnp.floating):
+    positions = positions.astype(wide)
+  angles = _angles('x', positions, x.shape[-1], base)
   cos, sin = jnp.cos(angles).astype(wide), jnp.sin(angles).astype(wide)
   first, second = jnp.split(x.astype(wide), 2, axis=-1)
   rotated = [first * cos - second * sin, second * cos + first * sin]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from attn.masks import Mask
 from attn.modules.linear import Linear
 from attn.modules.multi_head import MultiHeadAttention
+from attn.weights import check_rate
 
 Array = jax.Array
 
@@ -76,7 +77,7 @@ class TransformerBlock(nn.Module):
     dropout_rate: Applied to what is added, with the 'dropout' rng.
 
   Raises:
-    ValueError: if norm is unknown.
+    ValueError: if norm is unknown, or dropout_rate outside [0, 1].
 
   Example:
     >>> x = jnp.ones((2, 3, 8))
@@ -114,6 +115,7 @@ class TransformerBlock(nn.Module):
     Returns:
       float[*B, T, D].
     """
+    check_rate('dropout_rate', self.dropout_rate)
     drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
     if self.attention is not None:
       added = self.attention(

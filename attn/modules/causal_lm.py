@@ -1,6 +1,7 @@
 """A causal language model: what is the next token?"""
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -44,7 +45,8 @@ class CausalLMConfig:
     activation: 'gelu', 'relu2' or 'swiglu'.
     qk_norm: Normalise queries and keys.
     tied_head: The embedding table is also the vocabulary head.
-    dropout_rate: On attention weights and on what each half of a block adds.
+    dropout_rate: On the embeddings, on attention weights and on what each half
+      of a block adds.
   """
 
   vocab_size: int
@@ -102,10 +104,19 @@ class CausalLMConfig:
         raise ValueError(
           f'{name}: got {getattr(self, name)!r}, wanted one of {known}'
         )
+    if self.positions == 'sinusoidal' and self.embed_dim % 2:
+      raise ValueError(
+        f'embed_dim: got {self.embed_dim}, wanted an even width for sinusoidal '
+        'positions'
+      )
     if self.positions == 'rotary' and (self.embed_dim // self.num_heads) % 2:
       raise ValueError(
         f'num_heads: got {self.num_heads}, wanted an even head size for rotary '
         f'positions (embed_dim is {self.embed_dim})'
+      )
+    if self.positions == 'rotary' and not 0 < self.rope_base < math.inf:
+      raise ValueError(
+        f'rope_base: got {self.rope_base}, wanted a positive number'
       )
 
 

@@ -10,6 +10,7 @@ from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.linear import Linear
 from attn.positions import apply_rope
+from attn.weights import check_rate
 
 Array = jax.Array
 
@@ -36,7 +37,8 @@ class MultiHeadAttention(nn.Module):
       'intermediates' collection.
 
   Raises:
-    ValueError: if heads do not divide the width, or as `attn.attention`.
+    ValueError: if heads do not divide the width, key/value heads do not divide
+      the query heads, or as `attn.attention`.
 
   Example:
     >>> x = jnp.ones((2, 3, 8))
@@ -86,10 +88,11 @@ class MultiHeadAttention(nn.Module):
     Returns:
       float[*B, T, D].
     """
+    check_rate('dropout_rate', self.dropout_rate)
     width, head_dim = x.shape[-1], self._head_dim(x.shape[-1])
     if source is None:
       source, source_positions = x, positions
-    kv_heads = self.num_kv_heads or self.num_heads
+    kv_heads = self._kv_heads()
     query = self._heads('query', x, self.num_heads, head_dim)
     key = self._heads('key', source, kv_heads, head_dim)
     value = self._heads('value', source, kv_heads, head_dim)
@@ -123,7 +126,20 @@ class MultiHeadAttention(nn.Module):
       width, use_bias=self.use_bias, kernel_init=self.out_init, name='out'
     )(merge_heads(context))
 
+  def _kv_heads(self) -> int:
+    kv_heads = (
+      self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+    )
+    if kv_heads < 1 or self.num_heads % kv_heads:
+      raise ValueError(
+        f'num_kv_heads: got {kv_heads}, wanted a divisor of num_heads '
+        f'{self.num_heads}'
+      )
+    return kv_heads
+
   def _head_dim(self, width: int) -> int:
+    if self.num_heads < 1:
+      raise ValueError(f'num_heads: got {self.num_heads}, wanted at least 1')
     if self.head_dim is not None:
       return self.head_dim
     if width % self.num_heads:

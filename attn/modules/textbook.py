@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from attn import masks
 from attn.scores import dot_product_scores
-from attn.weights import dropout, softmax, weighted_sum
+from attn.weights import check_rate, dropout, softmax, weighted_sum
 
 Array = jax.Array
 
@@ -53,6 +53,9 @@ class CausalSelfAttention(nn.Module):
     dropout_rate: Applied to the weights, with the 'dropout' rng.
     use_bias: Add a bias to the three projections.
 
+  Raises:
+    ValueError: if dropout_rate is outside [0, 1].
+
   Example:
     >>> x = jnp.ones((2, 3, 8))
     >>> layer = CausalSelfAttention(head_dim=5, dropout_rate=0.5)
@@ -78,6 +81,7 @@ class CausalSelfAttention(nn.Module):
     Returns:
       float[..., T, H].
     """
+    check_rate('dropout_rate', self.dropout_rate)
     query, key, value = _project(self.head_dim, self.use_bias, x)
     mask = masks.causal().dense(x.shape[-2], x.shape[-2])
     weights = softmax(dot_product_scores(query, key), mask)
@@ -94,6 +98,9 @@ class StackedHeadsAttention(nn.Module):
     head_dim: H.
     dropout_rate: Applied to the weights of each head.
     use_bias: Add a bias to the projections.
+
+  Raises:
+    ValueError: if num_heads is below 1, or dropout_rate outside [0, 1].
 
   Example:
     >>> x = jnp.ones((2, 3, 8))
@@ -121,6 +128,8 @@ class StackedHeadsAttention(nn.Module):
     Returns:
       float[..., T, N H].
     """
+    if self.num_heads < 1:
+      raise ValueError(f'num_heads: got {self.num_heads}, wanted at least 1')
     contexts = [
       CausalSelfAttention(
         self.head_dim, self.dropout_rate, self.use_bias, name=f'head_{n}'

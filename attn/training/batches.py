@@ -12,6 +12,7 @@ import grain
 import numpy as np
 
 from attn.training import toy_language
+from attn.training.narrators import Story
 from attn.training.tokenizer import CharTokenizer
 
 # Seeds of the two splits: stories drawn from different seeds are independent.
@@ -105,7 +106,7 @@ class ToyLanguage:
     story = self._draw(_VALIDATION, 0)[0]
     return '\n' + story.text[:-1], story.far
 
-  def _draw(self, split: int, index: int) -> list[toy_language.Story]:
+  def _draw(self, split: int, index: int) -> list[Story]:
     # A seed for each split: both count their stories from 0.
     return toy_language.stories(
       2 * self._seed + split, index * self._stories, self._stories
@@ -125,9 +126,7 @@ class ToyLanguage:
       self._stories -= 1
     return self._stories
 
-  def _pack(
-    self, stories: list[toy_language.Story]
-  ) -> tuple[Batch, list[toy_language.Story]]:
+  def _pack(self, stories: list[Story]) -> tuple[Batch, list[Story]]:
     """The batch, and the stories that found room in it."""
     batch, placed = _empty_batch(self._shape), []
     used = np.zeros(self._shape[0], int)

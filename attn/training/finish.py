@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from attn.modules import CausalLM
+from attn.training.artifacts import replace_file
 from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config
 from attn.training.experiment import make_model
@@ -19,7 +20,7 @@ from attn.training.figures import (
 )
 from attn.training.generate import generate
 from attn.training.report import write_report
-from attn.training.run_directory import RunDirectory, write_atomically
+from attn.training.run_directory import RunDirectory
 
 # Characters of a sample; a story of the toy language ends itself before.
 _SAMPLE_LENGTH = 240
@@ -49,12 +50,12 @@ def finish(
   history = run.read_metrics()
   summary = _summarise(config, history, params)
   samples = _draw_samples(config, data, model, params)
-  write_atomically(run.path / 'samples.txt', '\n'.join(samples) + '\n')
+  replace_file(run.path / 'samples.txt', '\n'.join([*samples, '']).encode())
   text, far = data.example()
   weights = _attention_weights(config, data, params, text)
   _draw(run, history, summary, samples, text, far, weights)
   summary['seconds'] = round(time.monotonic() - started, 1)
-  write_atomically(run.summary, json.dumps(summary, indent=2) + '\n')
+  replace_file(run.summary, json.dumps(summary, indent=2).encode())
   print(_tell(run, summary, samples), flush=True)
   return summary
 
@@ -143,9 +144,10 @@ def _draw(
   if len(weights):
     draw_attention_maps(run.figures / 'attention.png', text, weights, marked)
   if len(weights) and marked:
-    draw_gaze(
-      run.figures / 'gaze.png', text, weights, marked[0], text[marked[0]]
-    )
+    # Row t predicts the character after t: the first far fact is the pronoun.
+    query = marked[0]
+    answer = text[query + 1 :].split(maxsplit=1)[0]
+    draw_gaze(run.figures / 'gaze.png', text, weights, query, answer)
   write_report(
     run.path / 'report.html',
     title=f'Run {run.path.name}',

@@ -47,7 +47,7 @@ def generate(
   """
   if len(prompt) < 1:
     raise ValueError('prompt: got no token, wanted at least 1')
-  if temperature < 0:
+  if not temperature >= 0:  # NaN is refused too
     raise ValueError(f'temperature: got {temperature}, wanted at least 0')
   for name, value in (
     ('length', length),

@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from attn.training.artifacts import replace_file
 from attn.training.config import Config
 from attn.training.errors import UserError
 
@@ -73,7 +74,7 @@ class RunDirectory:
       )
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      write_atomically(path, json.dumps(config.to_dict(), indent=2) + '\n')
+      replace_file(path, json.dumps(config.to_dict(), indent=2).encode())
     except OSError as error:
       raise UserError(
         f'workdir: {self.path} cannot be written: {error.strerror}'
@@ -116,21 +117,8 @@ class RunDirectory:
           continue
     lines = [line for line in lines if line['step'] <= step]
     text = ''.join(json.dumps(line) + '\n' for line in lines)
-    write_atomically(self.metrics, text)
+    replace_file(self.metrics, text.encode())
     return lines
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-  """Write a file so that it is there whole or not at all."""
-  draft = path.with_name(path.name + '.draft')
-  try:
-    with open(draft, 'w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
 
 
 def _first_difference(there: Config, here: Config) -> str | None:

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from attn.training.artifacts import replace_file
 from attn.training.errors import UserError
 
 
@@ -57,7 +58,7 @@ class CharTokenizer:
 
   def save(self, path: pathlib.Path) -> None:
     """Write it as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(self)))
+    replace_file(path, json.dumps(dataclasses.asdict(self)).encode())
 
   @classmethod
   def load(cls, path: pathlib.Path) -> 'CharTokenizer':

@@ -1,0 +1,206 @@
+"""The compiled steps: one pure function, whatever the batch is cut into."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from attn.modules import CausalLM, CausalLMConfig
+from attn.training import batches, evaluate, optimizer, step
+
+
+@pytest.fixture(autouse=True)
+def _standard_promotion():
+  # optax multiplies a Python float by an int32 count.
+  with jax.numpy_dtype_promotion('standard'):
+    yield
+
+
+def make_model(dropout_rate: float = 0.0) -> CausalLM:
+  """A model of a few hundred parameters."""
+  return CausalLM(
+    CausalLMConfig(
+      vocab_size=46,
+      context=128,
+      num_layers=1,
+      embed_dim=6,
+      num_heads=1,
+      num_kv_heads=0,
+      mlp_dim=7,
+      attention='full',
+      window=5,
+      positions='learned',
+      rope_base=100.0,
+      norm='rmsnorm',
+      activation='gelu',
+      qk_norm=False,
+      tied_head=False,
+      dropout_rate=dropout_rate,
+    )
+  )
+
+
+make_sgd = functools.partial(optax.sgd, 0.5)
+
+
+@pytest.fixture(scope='module')
+def batch() -> batches.Batch:
+  """Four rows; their stories differ in length, so parts differ in weight."""
+  return batches.ToyLanguage(seed=0, batch_size=4, context=128).train_batch(0)
+
+
+def by_hand(model: CausalLM, params, batch: batches.Batch) -> tuple:
+  """Mean nats and far facts, in NumPy."""
+  logits = np.asarray(
+    model.apply(
+      {'params': params},
+      batch.inputs,
+      segment_ids=batch.segment_ids,
+      positions=batch.positions,
+    ),
+    np.float64,
+  )
+  log_sum = np.log(np.exp(logits).sum(-1))
+  chosen = np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
+  nats = (log_sum - chosen)[batch.weights == 1]
+  far = (logits.argmax(-1) == batch.targets)[batch.far]
+  return nats.sum(), len(nats), far.sum(), len(far)
+
+
+def test_loss_is_the_mean_over_what_counts(batch: batches.Batch):
+  model = make_model()
+  state = step.init_state(model, make_sgd(), seed=1)
+  nats, count, *_ = by_hand(model, state.params, batch)
+  train_step = step.make_train_step(model, make_sgd(), seed=0, accumulate=1)
+  _, loss = train_step(state, batch)
+  np.testing.assert_allclose(loss, nats / count, rtol=1e-5)
+
+
+def test_evaluation_is_by_hand(batch: batches.Batch):
+  model = make_model()
+  params = step.init_state(model, make_sgd(), seed=1).params
+  validation = batches.Validation([batch, batch], 0.125, 0.25, 0.5)
+  got = evaluate.evaluate(step.make_eval_step(model), params, validation)
+  nats, count, right, far = by_hand(model, params, batch)
+  expected = {
+    'loss': nats / count,
+    'bits_per_byte': nats / count / np.log(2) / 2,
+    'floor': 0.125,
+    'gap': nats / count - 0.125,
+    'far_fact_accuracy': right / far,
+    'far_fact_chance': 0.25,
+  }
+  assert got.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_allclose(got[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('accumulate', [2, 4])
+def test_accumulated_gradient_is_the_whole_one(
+  batch: batches.Batch, accumulate: int
+):
+  model = make_model()
+
+  def after(parts: int) -> step.State:
+    state = step.init_state(model, make_sgd(), seed=1)
+    return step.make_train_step(model, make_sgd(), 0, parts)(state, batch)
+
+  chex.assert_trees_all_close(after(accumulate), after(1), rtol=1e-5, atol=1e-7)
+
+
+def test_padding_does_not_teach(batch: batches.Batch):
+  """What stands in the padding changes nothing."""
+  model = make_model()
+  padding = batch.segment_ids == 0
+  assert padding.any()
+  other = batch._replace(
+    inputs=np.where(padding, 17, batch.inputs),
+    targets=np.where(padding, 23, batch.targets),
+  )
+  train_step = step.make_train_step(model, make_sgd(), 0, 1)
+  results = [
+    train_step(step.init_state(model, make_sgd(), 1), b) for b in (batch, other)
+  ]
+  chex.assert_trees_all_equal(*results)
+
+
+def test_dropout_follows_seed_and_step(batch: batches.Batch):
+  model = make_model(dropout_rate=0.5)
+
+  def loss(seed: int, made: int) -> float:
+    state = step.init_state(model, make_sgd(), 1)
+    state = state._replace(step=jnp.asarray(made, jnp.int32))
+    return float(
+      step.make_train_step(model, make_sgd(), seed, 1)(state, batch)[1]
+    )
+
+  assert loss(0, 3) == loss(0, 3)
+  assert len({loss(0, 3), loss(0, 4), loss(1, 3)}) == 3
+
+
+def options(**changed: object) -> dict:
+  """Options of make_optimizer."""
+  return {
+    'name': 'adamw',
+    'steps': 100,
+    'learning_rate': 0.5,
+    'warmup_steps': 10,
+    'final_fraction': 0.1,
+    'beta1': 0.9,
+    'beta2': 0.95,
+    'weight_decay': 0.0,
+    'clip_norm': 1.0,
+    **changed,
+  }
+
+
+@pytest.mark.parametrize('name', optimizer.OPTIMIZERS)
+def test_weight_decay_is_on_matrices_only(name: str):
+  params = {'matrix': jnp.ones((3, 5)), 'vector': jnp.ones(7)}
+  nothing = jax.tree.map(jnp.zeros_like, params)
+  transform = optimizer.make_optimizer(
+    **options(name=name, weight_decay=0.2, warmup_steps=0)
+  )
+  updates, _ = transform.update(nothing, transform.init(params), params)
+  chex.assert_trees_all_close(updates['matrix'], jnp.full((3, 5), -0.1))
+  chex.assert_trees_all_equal(updates['vector'], jnp.zeros(7))
+
+
+def test_learning_rate_warms_up_and_falls():
+  params = {'vector': jnp.zeros(1)}
+  transform = optimizer.make_optimizer(**options())
+  state, sizes = transform.init(params), []
+  for _ in range(100):
+    # Adam's step for a constant gradient is the learning rate itself.
+    updates, state = transform.update({'vector': jnp.ones(1)}, state, params)
+    sizes.append(-float(updates['vector'][0]))
+  assert sizes[0] == 0
+  np.testing.assert_allclose(sizes[5], 0.25, rtol=1e-3)
+  np.testing.assert_allclose(sizes[10], 0.5, rtol=1e-3)
+  np.testing.assert_allclose(sizes[55], (0.5 + 0.05) / 2, rtol=1e-2)
+  np.testing.assert_allclose(sizes[99], 0.05, rtol=1e-2)
+
+
+def test_unknown_optimizer_is_refused():
+  with pytest.raises(ValueError, match="name: got 'sgd', wanted one of"):
+    optimizer.make_optimizer(**options(name='sgd'))
+
+
+def test_no_recompilation_after_the_first_step(batch: batches.Batch):
+  model = make_model()
+  traces = []
+
+  class Counting(CausalLM):
+    def __call__(self, *args, **kwargs):
+      traces.append(1)
+      return super().__call__(*args, **kwargs)
+
+  train_step = step.make_train_step(Counting(model.config), make_sgd(), 0, 1)
+  state = step.init_state(model, make_sgd(), 1)
+  for _ in range(3):
+    state, _ = train_step(state, batch)
+  assert len(traces) == 1
