@@ -5,26 +5,30 @@ from absl import flags
 from attn.training import command_line
 from attn.training.sample import sample
 
-_WORKDIR = flags.DEFINE_string('workdir', 'runs/tiny', 'A trained run.')
-_PROMPT = flags.DEFINE_string('prompt', '\n', 'The text to continue.')
-_LENGTH = flags.DEFINE_integer('length', 300, 'Characters to draw.')
-_TEMPERATURE = flags.DEFINE_float('temperature', 1.0, '0 for the likeliest.')
-_TOP_K = flags.DEFINE_integer('top_k', None, 'Draw from the k likeliest only.')
-_SEED = flags.DEFINE_integer('seed', 0, 'The same seed draws the same text.')
+
+def define_flags() -> None:
+  """The flags."""
+  flags.DEFINE_string('workdir', 'runs/tiny', 'A trained run.')
+  flags.DEFINE_string('prompt', '\n', 'The text to continue.')
+  flags.DEFINE_integer('length', 300, 'Characters to draw.')
+  flags.DEFINE_float('temperature', 1.0, '0 for the likeliest character.')
+  flags.DEFINE_integer('top_k', None, 'Draw from the k likeliest only.')
+  flags.DEFINE_integer('seed', 0, 'The same seed draws the same text.')
 
 
 def main() -> None:
   """Flags in, one call."""
+  options = flags.FLAGS
   text = sample(
-    _WORKDIR.value,
-    _PROMPT.value,
-    length=_LENGTH.value,
-    temperature=_TEMPERATURE.value,
-    top_k=_TOP_K.value,
-    seed=_SEED.value,
+    options.workdir,
+    options.prompt,
+    length=options.length,
+    temperature=options.temperature,
+    top_k=options.top_k,
+    seed=options.seed,
   )
   print(text)
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run(main, define_flags)

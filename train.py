@@ -6,24 +6,27 @@ from ml_collections import config_flags
 from attn.training import command_line
 from attn.training.loop import train
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/tiny.py', 'The experiment; each of its fields is a flag.'
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/tiny', 'Where the run is kept, and continued from.'
-)
-_DATA = flags.DEFINE_string(
-  'data', None, 'A UTF-8 text to train on, instead of the toy language.'
-)
+
+def define_flags() -> None:
+  """The flags; each field of the config is one as well."""
+  config_flags.DEFINE_config_file(
+    'config', 'configs/tiny.py', 'The experiment; each of its fields is a flag.'
+  )
+  flags.DEFINE_string(
+    'workdir', 'runs/tiny', 'Where the run is kept, and continued from.'
+  )
+  flags.DEFINE_string(
+    'data', None, 'A UTF-8 text to train on, instead of the toy language.'
+  )
 
 
 def main() -> None:
   """Flags in, one call."""
-  config = _CONFIG.value
-  if _DATA.value is not None:
-    config.update(task='text', data=_DATA.value)
-  train(config, _WORKDIR.value)
+  config = flags.FLAGS.config
+  if flags.FLAGS.data is not None:
+    config.update(task='text', data=flags.FLAGS.data)
+  train(config, flags.FLAGS.workdir)
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run(main, define_flags)

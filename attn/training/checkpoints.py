@@ -1,7 +1,11 @@
 """Checkpoints: whole or not at all, and checked when they are read."""
 
+import errno
+import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import zlib
 from typing import Any
 
@@ -48,6 +52,7 @@ class Checkpoints:
     if step in self.steps():
       return
     try:
+      self._reserve(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -100,6 +105,18 @@ class Checkpoints:
   def close(self) -> None:
     """Wait for what is being written."""
     self._manager.close()
+
+  def _reserve(self, size: int) -> None:
+    """Raise OSError unless there is room for so many bytes.
+
+    Orbax finds out half-way, in threads that each print a traceback.
+    """
+    if not hasattr(os, 'posix_fallocate'):  # macOS
+      if shutil.disk_usage(self._path).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      return
+    with tempfile.TemporaryFile(dir=self._path) as file:
+      os.posix_fallocate(file.fileno(), 0, size)
 
   def _read(self, step: int, like: State) -> State | None:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())

@@ -12,11 +12,13 @@ from attn.training.errors import UserError
 _INTERRUPTED = 130
 
 
-def run(main: Callable[[], None]) -> None:
-  """Parse the flags, call main, and turn a user's mistake into one line.
+def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
+  """Define and parse the flags, call main; a user's mistake becomes one line.
 
   Args:
     main: Called without arguments, once the flags are parsed.
+    define_flags: Defines them.  A config flag reads its file, and its fields
+      from the command line, already here.
   """
 
   def call(arguments: Sequence[str]) -> None:
@@ -29,22 +31,28 @@ def run(main: Callable[[], None]) -> None:
       main()
     except UserError as error:
       _fail(str(error))
+    # A disk that is full, or a config file that is not there.
+    except OSError as error:
+      _fail(str(error))
     except KeyboardInterrupt:
       sys.exit(_INTERRUPTED)
 
-  app.run(call, flags_parser=_parse)
+  _or_fail(define_flags)
+  app.run(call, flags_parser=lambda argv: _or_fail(flags.FLAGS, argv))
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _or_fail(function: Callable, *arguments: object) -> list[str]:
   try:
-    return flags.FLAGS(arguments)
+    return function(*arguments)
+  except (AttributeError, KeyError) as error:
+    name = str(error).strip('"\'')
+    _fail(f'flags: there is no config field {name}')
   # A config file is Python, and each of its flags is parsed by the config:
   # what they raise for a user's mistake is not of one type.
   except Exception as error:
-    _fail(str(error) or type(error).__name__)
+    _fail(f'flags: {str(error) or type(error).__name__}')
 
 
 def _fail(message: str) -> NoReturn:
-  first, *_ = message.strip().splitlines()
-  print(f'error: {first}', file=sys.stderr, flush=True)
+  print('error:', *message.split(), file=sys.stderr, flush=True)
   sys.exit(2)

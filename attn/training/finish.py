@@ -49,6 +49,7 @@ def finish(
   """
   history = run.read_metrics()
   summary = _summarise(config, history, params)
+  summary['seconds'] = round(time.monotonic() - started, 1)
   samples = _draw_samples(config, data, model, params)
   replace_file(run.path / 'samples.txt', '\n'.join([*samples, '']).encode())
   text, far = data.example()

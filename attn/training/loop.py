@@ -118,17 +118,20 @@ class _Fit:
         evaluates = step == steps or step % self._config.eval.every == 0
         saves = step == steps or step % self._config.checkpoint.every == 0
         logs = step % self._config.eval.log_every == 0 or step == first + 1
-        if not (evaluates or saves or logs or interrupt.requested):
+        # Read once: it may be raised at any moment from here on.
+        stops = interrupt.requested and step < steps
+        if not (evaluates or saves or logs or stops):
           continue
         mean = _mean_of_finite(losses, step)
         speed = tokens / (time.monotonic() - clock)
-        if saves or interrupt.requested:
-          self._checkpoints.save(state)
         if evaluates:
           results = evaluate(self._eval_step, state.params, self.validation)
           log.validation(self._line(step, **results))
         log.train(self._line(step, loss=mean, tokens_per_second=speed))
-        if interrupt.requested and step < steps:
+        # Last: what was measured up to a checkpoint must be there with it.
+        if saves or stops:
+          self._checkpoints.save(state)
+        if stops:
           log.say(
             f'interrupted after step {step}; the same command goes on from here'
           )

@@ -1,0 +1,168 @@
+"""A user's mistake: one line on stderr, exit status 2, nothing written."""
+
+import json
+import pathlib
+import resource
+
+import processes
+import pytest
+
+
+def refused(result, *words: str) -> None:
+  """Assert one line that holds all the words, and no traceback."""
+  assert result.returncode == 2, result.stderr
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1, result.stderr
+  assert lines[0].startswith('error: ')
+  for word in words:
+    assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+  ('flag', 'words'),
+  [
+    ('--no_such_flag=1', ['no_such_flag']),
+    ('--config.no_such_field=1', ['no_such_field']),
+    ('--config.model.no_such_field=1', ['no_such_field']),
+    ('--config.steps=many', ['steps', 'many']),
+    ('--config.optimizer.learning_rate=fast', ['learning_rate', 'fast']),
+    ('--config=configs/no_such_config.py', ['no_such_config.py']),
+    ('surplus', ['surplus']),
+    ('--config.context=0', ['config.context', '0', 'at least 1']),
+    ('--config.context=8', ['config.context', '8', 'longest story']),
+    ('--config.steps=0', ['config.steps', '0', 'at least 1']),
+    ('--config.seed=-1', ['config.seed', '-1', 'at least 0']),
+    ('--config.eval.every=0', ['config.eval.every', '0', 'at least 1']),
+    ('--config.task=chess', ['config.task', 'chess', 'toy_language']),
+    ('--config.task=text', ['config.data', 'no path']),
+    ('--config.model.num_heads=3', ['config.model.num_heads', '3', '64']),
+    ('--config.model.num_kv_heads=3', ['config.model.num_kv_heads', '3']),
+    ('--config.model.attention=psychic', ['attention', 'psychic', 'full']),
+    ('--config.model.dropout_rate=1.5', ['dropout_rate', '1.5', '[0, 1)']),
+    ('--config.optimizer.beta1=2.0', ['config.optimizer.beta1', '2.0']),
+    ('--config.optimizer.clip_norm=0.0', ['clip_norm', '0.0', 'more than 0']),
+    ('--config.optimizer.accumulate=5', ['accumulate', '5', 'divisor', '8']),
+    ('--config.optimizer.learning_rate=nan', ['learning_rate', 'nan']),
+  ],
+)
+def test_flag_refused(flag: str, words: list[str], tmp_path: pathlib.Path):
+  workdir = tmp_path / 'run'
+  result = processes.run('train.py', f'--workdir={workdir}', flag)
+  refused(result, *words)
+  assert not workdir.exists()
+
+
+def text_files(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
+  """Texts that cannot be trained on, and what is said of them."""
+  (folder / 'empty').write_text('')
+  (folder / 'latin1').write_bytes('Käse'.encode('latin-1') * 500)
+  (folder / 'short').write_text('a short text')
+  (folder / 'folder').mkdir()
+  return {
+    name: (folder / name, word)
+    for name, word in {
+      'missing': 'No such file',
+      'empty': 'is empty',
+      'folder': 'directory',
+      'latin1': 'not UTF-8 (byte 1',
+      'short': '12 characters',
+    }.items()
+  }
+
+
+@pytest.mark.parametrize(
+  'kind', ['missing', 'empty', 'folder', 'latin1', 'short']
+)
+def test_data_refused(kind: str, tmp_path: pathlib.Path):
+  path, word = text_files(tmp_path)[kind]
+  workdir = tmp_path / 'run'
+  result = processes.run('train.py', f'--workdir={workdir}', f'--data={path}')
+  refused(result, str(path), word)
+  assert not workdir.exists()
+
+
+def test_workdir_of_another_config_refused(tmp_path: pathlib.Path):
+  assert processes.train(tmp_path / 'run').returncode == 0
+  before = snapshot(tmp_path)
+  result = processes.train(tmp_path / 'run', '--config.model.num_layers=3')
+  refused(result, 'model.num_layers is 2 there and 3 here', '--workdir')
+  assert snapshot(tmp_path) == before
+
+
+def test_workdir_with_other_files_refused(tmp_path: pathlib.Path):
+  (tmp_path / 'thesis.txt').write_text('precious')
+  refused(processes.train(tmp_path), str(tmp_path), 'not empty')
+  assert snapshot(tmp_path) == {'thesis.txt': b'precious'}
+
+
+def test_read_only_disk_refused():
+  # No one can make a folder here, root included.
+  refused(processes.train(pathlib.Path('/proc/attn')), '/proc/attn', 'written')
+
+
+def test_full_disk_keeps_what_is_there(tmp_path: pathlib.Path):
+  """A limit on the size of files stands in for a disk that is full."""
+  workdir = tmp_path / 'run'
+  arguments = (f'--workdir={workdir}', *processes.SMALL)
+
+  def limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+  result = processes.run('train.py', *arguments, preexec_fn=limit)
+  refused(result, 'checkpoint', 'cannot be written')
+  assert not (workdir / 'summary.json').exists()
+  assert processes.run('train.py', *arguments).returncode == 0
+  assert json.loads((workdir / 'summary.json').read_text())['steps'] == 12
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A finished run."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  result = processes.train(workdir)
+  assert result.returncode == 0, result.stderr
+  return workdir
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    (['--prompt='], ['prompt', 'empty']),
+    (['--prompt=Żółw'], ['prompt', "'Ż'", "'ó'", "'ł'"]),
+    (['--prompt=Mia', '--temperature=-1'], ['temperature', '-1']),
+    (['--prompt=Mia', '--temperature=nan'], ['temperature', 'nan']),
+    (['--prompt=Mia', '--top_k=0'], ['top_k', '0', 'at least 1']),
+    (['--prompt=Mia', '--length=0'], ['length', '0', 'at least 1']),
+    (['--prompt=Mia', '--seed=x'], ['seed', 'x']),
+  ],
+)
+def test_sample_refused(
+  flags: list[str], words: list[str], trained: pathlib.Path
+):
+  before = snapshot(trained)
+  result = processes.run('sample.py', f'--workdir={trained}', *flags)
+  refused(result, *words)
+  assert snapshot(trained) == before
+
+
+def test_sample_without_a_run_refused(tmp_path: pathlib.Path):
+  result = processes.run('sample.py', f'--workdir={tmp_path}', '--prompt=Mia')
+  refused(result, str(tmp_path), 'no run')
+  assert snapshot(tmp_path) == {}
+
+
+def test_sample_of_a_damaged_run_refused(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+):
+  (tmp_path / 'config.json').write_text((trained / 'config.json').read_text())
+  result = processes.run('sample.py', f'--workdir={tmp_path}', '--prompt=Mia')
+  refused(result, str(tmp_path), 'no tokenizer')
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
+  """Every file of a folder."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }

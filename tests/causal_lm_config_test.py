@@ -1,0 +1,111 @@
+"""CausalLMConfig: what it accepts, and what it says of the rest."""
+
+import dataclasses
+
+from absl.testing import absltest, parameterized
+
+from attn.modules import CausalLMConfig
+
+_VALID = CausalLMConfig(
+  vocab_size=13,
+  context=7,
+  num_layers=2,
+  embed_dim=12,
+  num_heads=6,
+  num_kv_heads=3,
+  mlp_dim=17,
+  attention='full',
+  window=2,
+  positions='rotary',
+  rope_base=50.0,
+  norm='rmsnorm',
+  activation='relu2',
+  qk_norm=True,
+  tied_head=False,
+  dropout_rate=0.0,
+)
+
+
+class ConfigTest(parameterized.TestCase):
+  @parameterized.parameters(
+    *(
+      ({name: size}, f'{name}: got {size}, wanted at least 1')
+      for name in (
+        'vocab_size',
+        'context',
+        'num_layers',
+        'embed_dim',
+        'num_heads',
+        'mlp_dim',
+        'window',
+      )
+      for size in (0, -1)
+    ),
+    ({'num_heads': 5}, 'num_heads: got 5, wanted a divisor of embed_dim 12'),
+    *(
+      (
+        {'num_kv_heads': count},
+        f'num_kv_heads: got {count}, wanted 0 or a divisor of num_heads 6',
+      )
+      for count in (-1, 4, 12)
+    ),
+    *(
+      (
+        {'dropout_rate': rate},
+        rf'dropout_rate: got {rate}, wanted a rate in \[0, 1\)',
+      )
+      for rate in (-0.1, 1.0, float('nan'))
+    ),
+    (
+      {'attention': 'flash'},
+      "attention: got 'flash', wanted one of .*full.*sliding_window.*none",
+    ),
+    (
+      {'positions': 'alibi'},
+      "positions: got 'alibi', wanted one of "
+      '.*learned.*sinusoidal.*rotary.*none',
+    ),
+    ({'norm': 'none'}, "norm: got 'none', wanted one of .*layernorm.*rmsnorm"),
+    (
+      {'activation': 'relu'},
+      "activation: got 'relu', wanted one of .*gelu.*relu2.*swiglu",
+    ),
+    (
+      {'num_heads': 12},
+      r'num_heads: got 12, wanted an even head size for rotary positions '
+      r'\(embed_dim is 12\)',
+    ),
+    (
+      {'embed_dim': 9, 'num_heads': 3, 'positions': 'sinusoidal'},
+      'embed_dim: got 9, wanted an even width for sinusoidal positions',
+    ),
+    *(
+      ({'rope_base': base}, f'rope_base: got {base}, wanted a positive number')
+      for base in (0.0, -1.0, float('nan'), float('inf'))
+    ),
+  )
+  def test_a_field_that_does_not_fit(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      dataclasses.replace(_VALID, **changes)
+
+  @parameterized.parameters(
+    {'num_kv_heads': 0},
+    {'num_kv_heads': 6},
+    {'num_heads': 12, 'positions': 'learned'},
+    {'rope_base': 0.0, 'positions': 'none'},
+    {'embed_dim': 9, 'num_heads': 3, 'positions': 'learned'},
+    {'window': 70},
+  )
+  def test_fields_that_fit(self, **changes):
+    config = dataclasses.replace(_VALID, **changes)
+    for name, value in changes.items():
+      self.assertEqual(getattr(config, name), value)
+
+  def test_is_a_value(self):
+    self.assertEqual(hash(_VALID), hash(dataclasses.replace(_VALID)))
+    with self.assertRaises(dataclasses.FrozenInstanceError):
+      _VALID.window = 3
+
+
+if __name__ == '__main__':
+  absltest.main()

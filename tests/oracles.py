@@ -1,0 +1,247 @@
+"""What every function of attn must return, in NumPy float64 and plain loops.
+
+Nothing here is shared with the library, not even jax.  Loops run over single
+scores, so that no axis can be confused with another.
+"""
+
+import itertools
+
+import numpy as np
+
+
+def scores_of(pair, query, key):
+  """[..., T, S] from `pair(query[t], key[s])`, for equal leading axes."""
+  query, key = np.float64(query), np.float64(key)
+  out = np.zeros((*query.shape[:-1], key.shape[-2]))
+  for *batch, t, s in np.ndindex(*out.shape):
+    out[*batch, t, s] = pair(query[*batch, t], key[*batch, s])
+  return out
+
+
+def dot_product_scores(query, key, scale=None):
+  scale = query.shape[-1] ** -0.5 if scale is None else scale
+  return scores_of(lambda q, k: scale * np.sum(q * k), query, key)
+
+
+def bilinear_scores(query, key, w):
+  w = np.float64(w)
+  return scores_of(lambda q, k: np.sum(w * np.outer(q, k)), query, key)
+
+
+def additive_scores(query, key, w_query, w_key, v):
+  w_query, w_key, v = np.float64(w_query), np.float64(w_key), np.float64(v)
+
+  def pair(q, k):
+    hidden = [
+      np.tanh(np.sum(q * w_query[:, a]) + np.sum(k * w_key[:, a]))
+      for a in range(v.size)
+    ]
+    return np.sum(v * hidden)
+
+  return scores_of(pair, query, key)
+
+
+def concat_scores(query, key, w, v):
+  w, v = np.float64(w), np.float64(v)
+
+  def pair(q, k):
+    both = np.concatenate([q, k])
+    hidden = [np.tanh(np.sum(both * w[:, a])) for a in range(v.size)]
+    return np.sum(v * hidden)
+
+  return scores_of(pair, query, key)
+
+
+def cosine_scores(query, key, scale=1.0):
+  def pair(q, k):
+    lengths = np.sqrt(np.sum(q * q)) * np.sqrt(np.sum(k * k))
+    return scale * np.sum(q * k) / lengths if lengths else 0.0
+
+  return scores_of(pair, query, key)
+
+
+def l2_scores(query, key, scale=1.0):
+  return scores_of(lambda q, k: -scale * np.sum((q - k) ** 2), query, key)
+
+
+def softmax_row(scores, allowed, sink=None):
+  """Weights of one row, the sink's weight, and the log of the denominator."""
+  top = [score for score, may in zip(scores, allowed) if may]
+  top += [] if sink is None else [sink]
+  weights = np.zeros(len(scores))
+  if not top:
+    return weights, 0.0, -np.inf
+  top = max(top)
+  for s, (score, may) in enumerate(zip(scores, allowed)):
+    weights[s] = np.exp(score - top) if may else 0.0
+  sink_weight = 0.0 if sink is None else np.exp(sink - top)
+  total = weights.sum() + sink_weight
+  return weights / total, sink_weight / total, np.log(total) + top
+
+
+def softmax(scores, mask=None, sink=None):
+  """Weights [..., T, S] and log-normalizers [..., T] over the last axis."""
+  scores = np.float64(scores)
+  mask = np.broadcast_to(True if mask is None else mask, scores.shape)
+  rows = scores.shape[:-1]
+  sinks = None if sink is None else np.broadcast_to(np.float64(sink), rows)
+  weights, log_normalizers = np.zeros(scores.shape), np.zeros(rows)
+  for row in np.ndindex(*rows):
+    weights[row], _, log_normalizers[row] = softmax_row(
+      scores[row], mask[row], None if sinks is None else sinks[row]
+    )
+  return weights, log_normalizers
+
+
+def rope(x, positions, base=10_000.0):
+  """Rotation as multiplication by a unit complex number."""
+  x, half = np.float64(x), x.shape[-1] // 2
+  positions = np.broadcast_to(np.float64(positions), x.shape[:-1])
+  out = np.zeros_like(x)
+  for *at, i in np.ndindex(*x.shape[:-1], half):
+    at = tuple(at)
+    angle = positions[at] * base ** (-2 * i / x.shape[-1])
+    turned = complex(x[*at, i], x[*at, i + half]) * np.exp(1j * angle)
+    out[*at, i], out[*at, i + half] = turned.real, turned.imag
+  return out
+
+
+def sinusoidal_positions(positions, size, base=10_000.0):
+  out = np.zeros((*np.shape(positions), size))
+  for *at, i in np.ndindex(*out.shape):
+    angle = np.asarray(positions)[tuple(at)] / base ** (i // 2 * 2 / size)
+    out[*at, i] = np.cos(angle) if i % 2 else np.sin(angle)
+  return out
+
+
+def mask(rule, batch, heads, num_queries, num_keys):
+  """bool[B, N, T, S] from `rule(b, n, q, k)`, one entry at a time."""
+  out = np.zeros((batch, heads, num_queries, num_keys), bool)
+  for at in np.ndindex(*out.shape):
+    out[at] = rule(*at)
+  return out
+
+
+class Attention:
+  """One call, for arrays [B, T, N, H], [B, S, K, H] and [B, S, K, Hv].
+
+  Attributes, after construction:
+    context: [B, T, N, Hv].
+    residual: [B, T, N], the log of softmax's denominators.
+    weights: [B, N, T, S], before dropout.
+  """
+
+  def __init__(
+    self,
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    *,
+    scale=None,
+    score_mod=None,
+    score_mod_slope=None,
+    sink=None,
+    keep=None,
+    dropout_rate=0.0,
+  ):
+    self.query, self.key = np.float64(query), np.float64(key)
+    self.value = np.float64(value)
+    batch, num_queries, heads, size = self.query.shape
+    _, num_keys, kv_heads, _ = self.key.shape
+    self.shape = (batch, heads, num_queries, num_keys)
+    self.groups = heads // max(kv_heads, 1)
+    self.scale = max(size, 1) ** -0.5 if scale is None else scale
+    self.bias_shape = None if bias is None else np.shape(bias)
+    bias = np.broadcast_to(np.float64(0 if bias is None else bias), self.shape)
+    mask = np.broadcast_to(True if mask is None else mask, self.shape)
+    # How much of each weight dropout lets through, and how each score changes
+    # with its dot product.
+    self.passed = np.ones(self.shape)
+    if keep is not None and dropout_rate:
+      survivors = np.float64(keep)
+      self.passed = survivors / (1 - dropout_rate) if dropout_rate < 1 else 0
+      self.passed = np.broadcast_to(self.passed, self.shape)
+    self.slopes = np.ones(self.shape)
+    self.weights = np.zeros(self.shape)
+    self.sink_weights = np.zeros(self.shape[:3])
+    self.residual = np.zeros((batch, num_queries, heads))
+    self.context = np.zeros((batch, num_queries, heads, self.value.shape[-1]))
+    for b, n, t in np.ndindex(*self.shape[:3]):
+      scores = np.zeros(num_keys)
+      for s in range(num_keys):
+        products = self.query[b, t, n] * self.key[b, s, n // self.groups]
+        score = self.scale * products.sum()
+        if score_mod_slope is not None:
+          self.slopes[b, n, t, s] = score_mod_slope(score, b, n, t, s)
+        if score_mod is not None:
+          score = score_mod(score, b, n, t, s)
+        scores[s] = score + bias[b, n, t, s]
+      allowed = mask[b, n, t] & (scores != -np.inf)
+      weights, self.sink_weights[b, n, t], self.residual[b, t, n] = softmax_row(
+        scores, allowed, None if sink is None else np.float64(sink)[n]
+      )
+      self.weights[b, n, t] = weights
+      passed = weights * self.passed[b, n, t]
+      for s in range(num_keys):
+        if passed[s]:
+          self.context[b, t, n] += (
+            passed[s] * self.value[b, s, n // self.groups]
+          )
+
+  def gradients(self, context_cotangent, residual_cotangent=None):
+    """Of Σ context·cotangent + Σ residual·cotangent, by name of argument."""
+    batch, heads, num_queries, num_keys = self.shape
+    if residual_cotangent is None:
+      residual_cotangent = np.zeros((batch, num_queries, heads))
+    query, key, value = (np.zeros(x.shape) for x in self._arrays())
+    bias, sink = np.zeros(self.shape), np.zeros(heads)
+    for b, n, t in np.ndindex(*self.shape[:3]):
+      k = n // self.groups
+      out = np.float64(context_cotangent)[b, t, n]
+      log = np.float64(residual_cotangent)[b, t, n]
+      weights, passed = self.weights[b, n, t], self.passed[b, n, t]
+      to_weights = passed * (self.value[b, :, k] @ out)
+      mean = weights @ to_weights
+      to_scores = weights * (to_weights - mean + log)
+      sink[n] += self.sink_weights[b, n, t] * (log - mean)
+      bias[b, n, t] = to_scores
+      to_products = self.scale * self.slopes[b, n, t] * to_scores
+      for s in range(num_keys):
+        value[b, s, k] += weights[s] * passed[s] * out
+        key[b, s, k] += to_products[s] * self.query[b, t, n]
+        query[b, t, n] += to_products[s] * self.key[b, s, k]
+    gradients = {'query': query, 'key': key, 'value': value, 'sink': sink}
+    if self.bias_shape is not None:
+      gradients['bias'] = sum_to(bias, self.bias_shape)
+    return gradients
+
+  def _arrays(self):
+    return self.query, self.key, self.value
+
+
+def sum_to(x, shape):
+  """Sum the axes along which an array of `shape` was broadcast to x."""
+  x = x.sum(tuple(range(x.ndim - len(shape))))
+  stretched = [i for i, size in enumerate(shape) if size == 1]
+  return x.sum(tuple(stretched), keepdims=True)
+
+
+def slope(function, x, direction, step=1e-5):
+  """Central difference: how fast `function` changes along `direction`."""
+  x, direction = np.float64(x), np.float64(direction)
+  up, down = function(x + step * direction), function(x - step * direction)
+  return (up - down) / (2 * step)
+
+
+def jacobian(function, x, step=1e-5):
+  """[*out, *x]: central differences, entry by entry."""
+  x = np.float64(x)
+  columns = []
+  for at in itertools.product(*map(range, x.shape)):
+    unit = np.zeros(x.shape)
+    unit[at] = 1
+    columns.append(slope(function, x, unit, step))
+  out = np.stack(columns, axis=-1)
+  return out.reshape(*out.shape[:-1], *x.shape)
