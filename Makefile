@@ -33,7 +33,7 @@ lint: .venv/installed-dev
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The newest releases of everything, where a Python 3.12 is on the machine.
 test-newest:

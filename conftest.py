@@ -1,4 +1,4 @@
-"""What holds for every test and doctest: strict types, no warnings, 4 digits."""
+"""What holds in every test: strict types, no warnings, numbers to 4 digits."""
 
 import jax
 import numpy as np

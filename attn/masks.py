@@ -46,10 +46,10 @@ class Mask:
     """May query q attend to key k, in head n of batch element b?
 
     Args:
-      b: int, index of the batch element, flat over all batch axes.
-      n: int, index of the query head.
-      q: int, index of the query.
-      k: int, index of the key.
+      b: int32, index of the batch element, flat over all batch axes.
+      n: int32, index of the query head.
+      q: int32, index of the query.
+      k: int32, index of the key.
 
     Returns:
       bool, of the shape that the four broadcast to.
@@ -93,7 +93,8 @@ class Mask:
     return '\n'.join(' '.join('01'[int(x)] for x in row) for row in rows)
 
   def _dense(self, batch: int, heads: int, num_q: int, num_k: int) -> Array:
-    b, n, q, k = jnp.ogrid[:batch, :heads, :num_q, :num_k]
+    ranges = jnp.ogrid[:batch, :heads, :num_q, :num_k]
+    b, n, q, k = (x.astype(jnp.int32) for x in ranges)
     return jnp.broadcast_to(self(b, n, q, k), (batch, heads, num_q, num_k))
 
   def __and__(self, other: 'Mask') -> 'Mask':
@@ -163,7 +164,7 @@ class Padding(Mask):
     allowed = jnp.ones((), bool)
     for lengths, index in ((self.key_lengths, k), (self.query_lengths, q)):
       if lengths is not None:
-        allowed = allowed & (index < lengths.reshape(-1)[b])
+        allowed = allowed & (index < lengths.reshape(-1)[b].astype(jnp.int32))
     return allowed
 
 
@@ -367,12 +368,10 @@ def padding(
     TypeError: if lengths are not integers.
     ValueError: if the two are for different batches.
   """
-  for name, lengths in (
-    ('key_lengths', key_lengths),
-    ('query_lengths', query_lengths),
-  ):
-    if lengths is not None:
-      _check_integers(name, lengths)
+  if key_lengths is not None:
+    key_lengths = _integers('key_lengths', key_lengths)
+  if query_lengths is not None:
+    query_lengths = _integers('query_lengths', query_lengths)
   if (
     key_lengths is not None
     and query_lengths is not None
@@ -410,9 +409,9 @@ def segments(query_ids: Array, key_ids: Array | None = None) -> Mask:
   References:
     Krell et al., 2021, section 3.2. https://arxiv.org/abs/2107.02027
   """
-  key_ids = query_ids if key_ids is None else key_ids
+  query_ids = _integers('query_ids', query_ids)
+  key_ids = query_ids if key_ids is None else _integers('key_ids', key_ids)
   for name, ids in (('query_ids', query_ids), ('key_ids', key_ids)):
-    _check_integers(name, ids)
     if ids.ndim < 1:
       raise ValueError(
         f'{name}: got shape {ids.shape}, wanted at least one axis'
@@ -445,6 +444,7 @@ def dense(array: Array) -> Mask:
     TypeError: if array is not boolean.
     ValueError: if array has more than four axes.
   """
+  array = jnp.asarray(array)
   if array.dtype != jnp.bool_:
     raise TypeError(
       f'array: got dtype {array.dtype}, wanted bool (True = may attend)'
@@ -465,6 +465,8 @@ def _join(one: Extents, other: Extents) -> Extents:
   return (b, n, q, k)
 
 
-def _check_integers(name: str, x: Array) -> None:
+def _integers(name: str, x: Array) -> Array:
+  x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.integer):
     raise TypeError(f'{name}: got dtype {x.dtype}, wanted integers')
+  return x

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
-import resource
 
 import processes
 import pytest
+
+# The tests that share the run of a fixture.
+one_worker = pytest.mark.xdist_group('bad_input')
 
 
 def refused(result, *words: str) -> None:
@@ -81,12 +83,12 @@ def test_data_refused(kind: str, tmp_path: pathlib.Path):
   assert not workdir.exists()
 
 
-def test_workdir_of_another_config_refused(tmp_path: pathlib.Path):
-  assert processes.train(tmp_path / 'run').returncode == 0
-  before = snapshot(tmp_path)
-  result = processes.train(tmp_path / 'run', '--config.model.num_layers=3')
+@one_worker
+def test_workdir_of_another_config_refused(trained: pathlib.Path):
+  before = snapshot(trained)
+  result = processes.train(trained, '--config.model.num_layers=3')
   refused(result, 'model.num_layers is 2 there and 3 here', '--workdir')
-  assert snapshot(tmp_path) == before
+  assert snapshot(trained) == before
 
 
 def test_workdir_with_other_files_refused(tmp_path: pathlib.Path):
@@ -104,11 +106,7 @@ def test_full_disk_keeps_what_is_there(tmp_path: pathlib.Path):
   """A limit on the size of files stands in for a disk that is full."""
   workdir = tmp_path / 'run'
   arguments = (f'--workdir={workdir}', *processes.SMALL)
-
-  def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
-  result = processes.run('train.py', *arguments, preexec_fn=limit)
+  result = processes.run('train.py', *arguments, largest_file=8)
   refused(result, 'checkpoint', 'cannot be written')
   assert not (workdir / 'summary.json').exists()
   assert processes.run('train.py', *arguments).returncode == 0
@@ -124,6 +122,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return workdir
 
 
+@one_worker
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [
@@ -151,6 +150,7 @@ def test_sample_without_a_run_refused(tmp_path: pathlib.Path):
   assert snapshot(tmp_path) == {}
 
 
+@one_worker
 def test_sample_of_a_damaged_run_refused(
   trained: pathlib.Path, tmp_path: pathlib.Path
 ):

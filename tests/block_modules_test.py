@@ -179,12 +179,6 @@ class TransformerBlockTest(parameterized.TestCase):
     causal = functools.partial(layer.apply, parameters, mask=masks.causal())
     np.testing.assert_array_equal(reach(causal, x), expected)
 
-  def test_vmap_is_batch(self):
-    x, layer = normal(B, T, D), _block({'rope_base': 50.0})
-    parameters = random_parameters(layer, x)
-    apart = compiled(jax.vmap(lambda x: layer.apply(parameters, x)))(x)
-    assert_close(run(layer, parameters, x), apart, 1e-6)
-
   def test_every_parameter_learns(self):
     x = normal(B, T, D)
     layer = _block({'rope_base': 50.0, 'qk_norm': True}, 'swiglu')
@@ -198,9 +192,8 @@ class TransformerBlockTest(parameterized.TestCase):
     chex.assert_type(narrow, jnp.bfloat16)
     assert_close(narrow, run(layer, parameters, x), 0.05)
 
-  @parameterized.parameters('layernorm', 'rmsnorm')
-  def test_a_token_of_zeros_is_no_trouble(self, norm):
-    x, layer = jnp.zeros((T, D)), _block(norm=norm)
+  def test_a_token_of_zeros_is_no_trouble(self):
+    x, layer = jnp.zeros((T, D)), _block({'qk_norm': True})
     parameters = random_parameters(layer, x)
     gradient = compiled(jax.grad(lambda x: layer.apply(parameters, x).sum()))
     np.testing.assert_array_equal(run(layer, parameters, x), 0)
@@ -223,11 +216,8 @@ class _Ones(nn.Module):
 
 
 class DropoutTest(parameterized.TestCase):
-  @parameterized.parameters(
-    _block({'dropout_rate': 0.4}), _block(dropout_rate=0.4)
-  )
-  def test_dropout(self, layer):
-    x = normal(T, D)
+  def test_dropout_of_attention(self):
+    x, layer = normal(T, D), _block({'dropout_rate': 0.4})
     parameters = random_parameters(layer, x)
     # What feed-forward makes of a mean is not the mean of what it makes.
     assert_dropout(layer, _block(), parameters, x, keeps_expectation=False)
@@ -242,6 +232,7 @@ class DropoutTest(parameterized.TestCase):
     for added, share in ((0, 0.25), (2, 0.5), (4, 0.25)):
       deviation = (share * (1 - share) / dropped.size) ** 0.5
       self.assertLess(abs((dropped == added).mean() - share), 4 * deviation)
+    np.testing.assert_array_equal(run(layer, parameters, x), 2)
 
   @parameterized.parameters(-0.1, 1.1, float('nan'))
   def test_rates_are_probabilities(self, rate):

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
@@ -14,6 +15,8 @@ from attn import masks
 from tests import oracles
 from tests.checks import assert_close, attention, compile_fast
 from tests.inputs import HV, B, H, K, N, S, T, booleans, normal, qkv
+
+pytestmark = pytest.mark.smoke
 
 
 class PeersTest(parameterized.TestCase):

@@ -8,6 +8,8 @@ import pytest
 from attn.modules import CausalLM, CausalLMConfig
 from attn.training.generate import generate
 
+pytestmark = pytest.mark.smoke
+
 CONTEXT = 11
 
 
@@ -54,20 +56,20 @@ def naive(
   tokens = prompt.tolist()
   for _ in range(length):
     seen = jnp.array([tokens[-CONTEXT:]])
-    logits = model.apply({'params': params}, seen)
+    logits = jax.jit(model.apply)({'params': params}, seen)
     tokens.append(int(logits[0, -1].argmax()))
   return tokens[len(prompt) :]
 
 
-@pytest.mark.parametrize('prompt_length', [1, 3, 11, 20])
+@pytest.mark.parametrize('prompt_length', [1, 8, 20])
 def test_likeliest_tokens_past_the_context(
   model: CausalLM, params, prompt_length: int
 ):
   prompt = np.arange(prompt_length) * 5 % 13
   got = generate(
-    model, params, prompt, length=17, seed=0, temperature=0, samples=2
+    model, params, prompt, length=7, seed=0, temperature=0, samples=2
   )
-  expected = naive(model, params, prompt, 17)
+  expected = naive(model, params, prompt, 7)
   assert len(set(expected)) > 2
   assert got.tolist() == [expected, expected]
 

@@ -4,10 +4,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
 from tests.inputs import normal
+
+pytestmark = pytest.mark.smoke
 
 B, T, N, H, G = 2, 3, 7, 11, 5
 

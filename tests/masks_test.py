@@ -77,6 +77,33 @@ class MasksTest(chex.TestCase):
     narrower = masks.sliding_window(T - 2, 0).dense(T, S)
     self.assertFalse(bool((narrower == causal).all()))
 
+  @parameterized.parameters(jnp.int32, jnp.int64, jnp.uint8)
+  def test_integers_of_any_width(self, dtype):
+    with jax.enable_x64(True):
+      lengths = jnp.array([4, 0, 7], dtype)
+      ids = jnp.asarray(KEY_IDS, dtype)
+      mask = masks.padding(lengths) & masks.segments(ids) & masks.causal(1)
+      written = mask.dense(S, S)
+    expected = oracles.mask(
+      lambda b, n, q, k: (
+        k < (4, 0, 7)[b] and KEY_IDS[b, q] == KEY_IDS[b, k] and k <= q + 1
+      ),
+      *(B, 1, S, S),
+    )
+    np.testing.assert_array_equal(written, expected)
+
+  def test_arrays_may_be_numpy(self):
+    @jax.jit
+    def write(offset):
+      mask = masks.padding(np.array([4, 0, 7])) & masks.segments(KEY_IDS)
+      mask = mask | masks.dense(np.eye(S, dtype=bool))
+      return mask.dense(S, S) & (offset > 0)
+
+    ids = jnp.asarray(KEY_IDS)
+    mask = masks.padding(jnp.array([4, 0, 7])) & masks.segments(ids)
+    expected = (mask | masks.dense(jnp.eye(S, dtype=bool))).dense(S, S)
+    chex.assert_trees_all_equal(write(1), expected)
+
   def test_laws_of_de_morgan(self):
     one, other = CASES['segments'][0](), CASES['dense'][0]()
     for left, right in (
@@ -93,6 +120,7 @@ class MasksTest(chex.TestCase):
     chex.assert_shape(mask.dense(0, 5), (batch, 1, 0, 5))
     mask = masks.segments(jnp.zeros((batch, 5), int), ids)
     chex.assert_shape(mask.dense(5, 0), (batch, 1, 5, 0))
+    chex.assert_shape(masks.segments(ids).dense(0, 0), (batch, 1, 0, 0))
     mask = masks.padding(jnp.zeros(batch, int))
     chex.assert_shape(mask.dense(2, 5), (batch, 1, 2, 5))
     mask = masks.dense(jnp.ones((batch, 2, 0, 5), bool)) & masks.causal()

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 import attn
 from attn import masks
+from attn.precision import at_least_float32
 from tests import oracles
 from tests.checks import (
   assert_close,
@@ -37,6 +38,17 @@ def _arguments(dtype):
 
 
 class PrecisionTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (jnp.float64, jnp.float64),
+    (jnp.float32, jnp.float32),
+    (jnp.float16, jnp.float32),
+    (jnp.bfloat16, jnp.float32),
+    (jnp.int64, jnp.float32),
+    (jnp.bool_, jnp.float32),
+  )
+  def test_at_least_float32(self, narrow, wide):
+    self.assertEqual(at_least_float32(jnp.dtype(narrow)), jnp.dtype(wide))
+
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_float64_is_honoured(self, implementation):
     with jax.enable_x64(True):
@@ -53,6 +65,26 @@ class PrecisionTest(parameterized.TestCase):
     oracle = oracles.Attention(**arguments, mask=ragged_mask())
     assert_close(outputs, (oracle.context, oracle.residual), 1e-14)
     assert_close(gradients, oracle.gradients(*cotangent), 1e-14)
+
+  @parameterized.product(implementation=IMPLEMENTATIONS)
+  def test_indices_are_int32_whatever_the_floats(self, implementation):
+    table = jnp.array([4, 0, 6], jnp.int32)
+    with jax.enable_x64(True):
+      arguments = qkv(dtype=jnp.float64)
+
+      def score_mod(score, b, n, q, k):
+        chex.assert_type([b, n, q, k], jnp.int32)
+        return jnp.where(k <= table[b], score, -jnp.inf)
+
+      call = compile_fast(
+        lambda x: attn.attention(
+          **x, score_mod=score_mod, implementation=implementation
+        )
+      )
+      actual = call(arguments)
+    mask = np.arange(S) <= np.array([4, 0, 6])[:, None, None, None]
+    oracle = oracles.Attention(**arguments, mask=mask)
+    assert_close(actual, oracle.context, 1e-14)
 
   @parameterized.product(
     implementation=IMPLEMENTATIONS, dtype=(jnp.bfloat16, jnp.float16)

@@ -20,26 +20,41 @@ SMALL = (
 )
 
 
+# Compiling takes most of the time of so small a run.
+_QUICK = (
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes'
+)
+
+
 def start(
-  main: str, *arguments: str, **options: object
+  main: str, *arguments: str, largest_file: int | None = None
 ) -> subprocess.Popen[str]:
-  """Start train.py or sample.py."""
+  """Start train.py or sample.py.
+
+  Args:
+    main: Its name.
+    *arguments: Its flags.
+    largest_file: In KiB; a limit that stands in for a disk that is full.
+  """
+  command = [sys.executable, str(ROOT / main), *arguments]
+  if largest_file is not None:
+    limit = f'ulimit -f {largest_file}; exec "$@"'
+    command = ['bash', '-c', limit, 'bash', *command]
   return subprocess.Popen(
-    [sys.executable, str(ROOT / main), *arguments],
+    command,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    **options,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK},
   )
 
 
 def run(
-  main: str, *arguments: str, **options: object
+  main: str, *arguments: str, largest_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-  """Run train.py or sample.py to its end."""
-  process = start(main, *arguments, **options)
+  """Run train.py or sample.py to its end; arguments as `start`."""
+  process = start(main, *arguments, largest_file=largest_file)
   out, err = process.communicate(timeout=300)
   return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 

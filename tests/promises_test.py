@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
@@ -33,6 +34,8 @@ from tests.inputs import (
   qkv,
   ragged_mask,
 )
+
+pytestmark = pytest.mark.smoke
 
 
 def _arguments():

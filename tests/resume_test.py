@@ -19,6 +19,8 @@ from attn.training.run_directory import RunDirectory
 from attn.training.step import State, init_state
 from attn.training.tokenizer import CharTokenizer
 
+pytestmark = pytest.mark.xdist_group('resume')
+
 
 def final_state(workdir: pathlib.Path) -> State:
   """The last checkpoint of a run."""

@@ -4,12 +4,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
 from tests import oracles
 from tests.checks import assert_close, assert_gradients, compile_fast
 from tests.inputs import normal
+
+pytestmark = pytest.mark.smoke
 
 # B batch, T queries, S keys, H query size, J key size, A hidden width.
 B, T, S, H, J, A = 2, 3, 5, 11, 7, 13
@@ -107,6 +110,12 @@ class ScoresTest(chex.TestCase):
     else:
       actual = attn.dot_product_scores(ones, ones, scale=1.0)
     chex.assert_trees_all_equal(actual, jnp.full((1, 1), 4096, dtype))
+
+  def test_products_may_be_more_than_a_float16_holds(self):
+    # 16 · 16 · 4096 is a million, and 2^14 when it is scaled.
+    query = jnp.full((1, 4096), 16, jnp.float16)
+    actual = attn.dot_product_scores(query, query)
+    chex.assert_trees_all_equal(actual, jnp.full((1, 1), 2**14, jnp.float16))
 
   @parameterized.parameters(*_NAMES)
   def test_axes_may_be_empty(self, name):

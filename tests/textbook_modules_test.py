@@ -7,6 +7,7 @@ import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
@@ -29,6 +30,8 @@ from tests.module_cases import (
   run,
   shapes,
 )
+
+pytestmark = pytest.mark.smoke
 
 B, T, D, H, N = 2, 5, 7, 11, 3
 _NAMES = ('query', 'key', 'value')
@@ -142,9 +145,8 @@ class PropertiesTest(parameterized.TestCase):
     ):
       assert_every_parameter_learns(layer, random_parameters(layer, x), x)
 
-  @parameterized.parameters(*_MODULES)
-  def test_bfloat16_comes_back(self, name):
-    x, layer = normal(T, D), _MODULES[name]
+  def test_bfloat16_comes_back(self):
+    x, layer = normal(T, D), _MODULES['stacked']
     parameters = random_parameters(layer, x)
     narrow = run(layer, parameters, x.astype(jnp.bfloat16))
     chex.assert_type(narrow, jnp.bfloat16)
@@ -187,6 +189,8 @@ class DropoutTest(parameterized.TestCase):
     dropped = dropped.reshape(T, N, T)
     kept = np.asarray(dropped != 0)
     assert_close(dropped, np.where(kept, weights / (1 - rate), 0), 1e-6)
+    # A weight is dropped, not a key: of key 0, some queries lose sight.
+    self.assertTrue((kept.any(0) & ~kept.all(0))[:, 0].any())
     kept = np.moveaxis(kept, 1, 0)[:, _TRIANGLE]  # [N, 15]
     self.assertBetween(kept.mean(), 0.55, 0.95)
     # Every head drops its own.

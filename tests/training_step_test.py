@@ -12,6 +12,8 @@ import pytest
 from attn.modules import CausalLM, CausalLMConfig
 from attn.training import batches, evaluate, optimizer, step
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(autouse=True)
 def _standard_promotion():

@@ -39,6 +39,8 @@ class SoftmaxTest(chex.TestCase):
       attn.softmax(scores, sink=-1e30), attn.softmax(scores)
     )
     np.testing.assert_array_equal(attn.softmax(scores, sink=1e30), 0)
+    actual = attn.log_normalizer(scores, sink=1e30)
+    np.testing.assert_array_equal(actual, np.float32(1e30))
 
   @parameterized.parameters(
     (None, None),
@@ -139,6 +141,13 @@ class SoftmaxGradientTest(chex.TestCase):
     arguments = (scores, sink) if with_sink else (scores,)
     assert_gradients(gradients[: len(arguments)], loss, arguments)
 
+  def test_a_huge_sink_sends_no_gradient(self):
+    scores_dot, sink_dot = _gradients(normal(T, S), None, jnp.full(T, 1e30))
+    np.testing.assert_array_equal(scores_dot, 0)
+    # All of the log-normalizer's change is the sink's.
+    expected = _cotangents(normal(T, S))[1]
+    np.testing.assert_array_equal(sink_dot, expected)
+
   def test_jacobian_by_its_formula(self):
     scores = normal(S)
     weights = np.asarray(attn.softmax(scores))
@@ -192,16 +201,21 @@ class SoftmaxGradientTest(chex.TestCase):
 class MergeTest(chex.TestCase):
   @parameterized.parameters(0, 1, 2, S)
   def test_merged_parts_are_the_whole(self, cut):
+    @compile_fast
+    def merge(scores, value):
+      contexts, logs = [], []
+      for part in (slice(0, cut), slice(cut, S)):
+        weights = attn.softmax(scores[:, part])
+        contexts.append(attn.weighted_sum(weights, value[part]))
+        logs.append(attn.log_normalizer(scores[:, part]))
+      shares = attn.softmax(jnp.stack(logs), axis=0)
+      merged = (shares[..., None] * jnp.stack(contexts)).sum(0)
+      return merged, attn.log_normalizer(jnp.stack(logs), axis=0)
+
     scores, value = normal(T, S), normal(S, H, seed=1)
-    contexts, logs = [], []
-    for part in (slice(0, cut), slice(cut, S)):
-      weights = attn.softmax(scores[:, part])
-      contexts.append(attn.weighted_sum(weights, value[part]))
-      logs.append(attn.log_normalizer(scores[:, part]))
-    shares = attn.softmax(jnp.stack(logs), axis=0)
-    merged = sum(share[:, None] * part for share, part in zip(shares, contexts))
-    whole = attn.weighted_sum(attn.softmax(scores), value)
-    assert_close(merged, whole)
+    weights, log_normalizers = oracles.softmax(scores)
+    whole = weights @ np.float64(value), log_normalizers
+    assert_close(merge(scores, value), whole)
 
 
 class OtherWeightsTest(chex.TestCase):
@@ -238,6 +252,15 @@ class OtherWeightsTest(chex.TestCase):
     ones = jnp.ones((1, 4096), dtype)
     actual = attn.weighted_sum(ones, ones.T)
     chex.assert_trees_all_equal(actual, jnp.full((1, 1), 4096, dtype))
+
+  def test_weighted_sum_rounds_no_operand(self):
+    exact = jnp.array([[1.0, 1 + 2.0**-20]])
+    actual = attn.weighted_sum(jnp.ones((1, 2), jnp.bfloat16), exact.T)
+    chex.assert_trees_all_equal(actual, exact.sum(keepdims=True))
+    value = jnp.array([[1.0], [-1.0]], jnp.bfloat16)
+    actual = attn.weighted_sum(exact, value)
+    expected = jnp.full((1, 1), -(2.0**-20), jnp.bfloat16)
+    chex.assert_trees_all_equal(actual, expected)
 
 
 class ErrorsTest(parameterized.TestCase):

@@ -41,7 +41,7 @@ def dense(call: Call) -> tuple[Array, Array]:
     return jnp.broadcast_to(x, (batch, heads, *shape)).reshape(*grid, *shape)
 
   mask = None if call.mask is None else call.mask.dense(num_queries, num_keys)
-  b, n = jnp.ogrid[:batch, :heads]
+  b, n = (x.astype(jnp.int32) for x in jnp.ogrid[:batch, :heads])
   attend = functools.partial(_one_head, call)
   attend = jax.vmap(attend, in_axes=(0, None, None, 0, 0, 0, 0, 0))
   context, residual = jax.vmap(jax.vmap(attend))(
@@ -110,7 +110,7 @@ def _zero_unless_finite(x: Array) -> tuple[Array, Array]:
 
 
 def _modify(score_mod: ScoreMod, scores: Array, b: Array, n: Array) -> Array:
-  queries, keys = (jnp.arange(size) for size in scores.shape)
+  queries, keys = (jnp.arange(size, dtype=jnp.int32) for size in scores.shape)
   one_query = jax.vmap(score_mod, in_axes=(0, None, None, None, 0))
   all_queries = jax.vmap(one_query, in_axes=(0, None, None, 0, None))
   return all_queries(scores, b, n, queries, keys)
