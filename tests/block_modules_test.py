@@ -29,7 +29,7 @@ from tests.module_cases import (
   T,
   assert_dropout,
   assert_every_parameter_learns,
-  compiled,
+  compile_fast,
   random_parameters,
   reach,
   run,
@@ -61,7 +61,7 @@ class LinearTest(parameterized.TestCase):
   def test_starts_as_dense_does(self):
     x = normal(D)
     starts = [
-      compiled(kind(F, use_bias=True).init)(jax.random.key(0), x)
+      compile_fast(kind(F, use_bias=True).init)(jax.random.key(0), x)
       for kind in (Linear, nn.Dense)
     ]
     chex.assert_trees_all_equal(*starts)
@@ -70,7 +70,7 @@ class LinearTest(parameterized.TestCase):
     x, cotangent = normal(B, T, D), normal(B, T, F, seed=1)
     parameters = random_parameters(Linear(F, use_bias=True), x)
 
-    @functools.partial(compiled, static_argnums=0)
+    @functools.partial(compile_fast, static_argnums=0)
     def gradients(layer, parameters, x):
       _, pull_back = jax.vjp(layer.apply, parameters, x)
       return pull_back(cotangent)
@@ -105,7 +105,7 @@ class FeedForwardTest(parameterized.TestCase):
 
   def test_out_init_starts_the_output_and_nothing_else(self):
     layer = FeedForward(F, 'swiglu', out_init=nn.initializers.zeros)
-    start = compiled(layer.init)(jax.random.key(0), normal(D))['params']
+    start = compile_fast(layer.init)(jax.random.key(0), normal(D))['params']
     for name in ('in', 'gate', 'out'):
       self.assertEqual(bool((start[name]['kernel'] == 0).all()), name == 'out')
 
@@ -195,7 +195,9 @@ class TransformerBlockTest(parameterized.TestCase):
   def test_a_token_of_zeros_is_no_trouble(self):
     x, layer = jnp.zeros((T, D)), _block({'qk_norm': True})
     parameters = random_parameters(layer, x)
-    gradient = compiled(jax.grad(lambda x: layer.apply(parameters, x).sum()))
+    gradient = compile_fast(
+      jax.grad(lambda x: layer.apply(parameters, x).sum())
+    )
     np.testing.assert_array_equal(run(layer, parameters, x), 0)
     chex.assert_tree_all_finite(gradient(x))
 

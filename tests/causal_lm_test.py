@@ -22,7 +22,7 @@ from tests.checks import assert_close
 from tests.module_cases import (
   assert_dropout,
   assert_every_parameter_learns,
-  compiled,
+  compile_fast,
   random_parameters,
   run,
   shapes,
@@ -137,7 +137,7 @@ class LogitsTest(chex.TestCase):
   def test_vmap_is_batch(self):
     model, parameters = _model(positions='learned')
 
-    @compiled
+    @compile_fast
     @jax.vmap
     def one(tokens, segments):
       return model.apply(parameters, tokens[None], segment_ids=segments[None])
@@ -187,7 +187,7 @@ class CausalityTest(parameterized.TestCase):
     a batch every token that t may not see.
     """
 
-    @compiled
+    @compile_fast
     def jacobian_and_logits(embedding, tokens):
       def logits(embedding):
         changed = parameters['params'] | {'embed': {'embedding': embedding}}
@@ -270,7 +270,7 @@ class ParametersTest(parameterized.TestCase):
   def test_start(self):
     model = CausalLM(_config(vocab_size=997, embed_dim=96, num_layers=2))
 
-    @compiled
+    @compile_fast
     def start():
       rng = jax.random.key(0, impl='rbg')  # quick to compile
       parameters = model.init(rng, _TOKENS)['params']

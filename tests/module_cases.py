@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests import oracles
+from tests.checks import compile_fast
 
 # B batch, T queries, S keys, D width, DS width of the source, K key/value
 # heads, N query heads, H head size (even, to rotate), F feed-forward width.
@@ -41,34 +42,13 @@ def random_parameters(module, *args, seed=0, **options):
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def _known(options):
-  """Those of XLA's options that this release of it has."""
-  known = {}
-  for name, value in options.items():
-    try:
-      jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-    except jax.errors.JaxRuntimeError:
-      continue
-    known[name] = value
-  return known
-
-
-# To compile small modules takes longer than to run them: this is a third of it.
-compiled = functools.partial(
-  jax.jit,
-  compiler_options=_known(
-    {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
-  ),
-)
-
-
 def run(module, parameters, *args, **options):
   """`module.apply`, compiled once for equal modules; NumPy comes back."""
   return jax.tree.map(np.asarray, _run(module, parameters, *args, **options))
 
 
 @functools.partial(
-  compiled, static_argnames=('module', 'deterministic', 'mutable')
+  compile_fast, static_argnames=('module', 'deterministic', 'mutable')
 )
 def _run(module, parameters, *args, **options):
   return module.apply(parameters, *args, **options)
@@ -87,7 +67,7 @@ def reach(function, x):
     function: [S, D] → [T, ...].
     x: float[S, D].
   """
-  jacobian = compiled(jax.jacrev(function))(x)
+  jacobian = compile_fast(jax.jacrev(function))(x)
   chex.assert_tree_all_finite(jacobian)
   rows = np.asarray(jacobian).reshape(jacobian.shape[0], -1, *x.shape)
   return (rows != 0).any((1, 3))
@@ -96,7 +76,7 @@ def reach(function, x):
 def assert_every_parameter_learns(module, parameters, *args, **options):
   """A loss has a finite gradient in every parameter, which is not all 0."""
 
-  @compiled
+  @compile_fast
   def gradient(parameters):
     def loss(parameters):
       return jnp.sin(module.apply(parameters, *args, **options)).sum()
@@ -113,7 +93,7 @@ def assert_every_parameter_learns(module, parameters, *args, **options):
 def assert_dropout(module, without, parameters, x, *, keeps_expectation):
   """Dropout is off unless asked for, follows its rng, and is unbiased."""
 
-  @compiled
+  @compile_fast
   def undropped():
     return (
       module.apply(parameters, x),
@@ -126,7 +106,7 @@ def assert_dropout(module, without, parameters, x, *, keeps_expectation):
   chex.assert_trees_all_equal(no_rate, expected)
   rngs = jax.random.split(jax.random.key(5), 512)
 
-  @compiled
+  @compile_fast
   @jax.vmap
   def dropped(rng):
     return module.apply(

@@ -25,7 +25,7 @@ from tests.module_cases import (
   T,
   assert_dropout,
   assert_every_parameter_learns,
-  compiled,
+  compile_fast,
   random_parameters,
   reach,
   run,
@@ -109,7 +109,7 @@ class ByHandTest(parameterized.TestCase):
       layer, parameters, x, mask=masks.causal(), positions=_POSITIONS
     )
 
-    @compiled
+    @compile_fast
     def by_hand(kernels):
       heads = {
         name: attn.split_heads(x @ kernels[name]['kernel'], count)
@@ -164,7 +164,7 @@ class ByHandTest(parameterized.TestCase):
 
   def test_out_init_starts_the_output_and_nothing_else(self):
     layer = _layer(out_init=jax.nn.initializers.zeros)
-    start = compiled(layer.init)(jax.random.key(0), normal(T, D))['params']
+    start = compile_fast(layer.init)(jax.random.key(0), normal(T, D))['params']
     for name in ('query', 'key', 'value', 'out'):
       self.assertEqual(bool((start[name]['kernel'] == 0).all()), name == 'out')
 
@@ -237,7 +237,7 @@ class PropertiesTest(parameterized.TestCase):
     x, layer = normal(B, T, D), _grouped()
     parameters = random_parameters(layer, x)
     actual = run(layer, parameters, x, mask=mask)
-    written = compiled(lambda: mask.dense(T, T))()
+    written = compile_fast(lambda: mask.dense(T, T))()
     expected = run(layer, parameters, x, mask=written)
     chex.assert_trees_all_equal(actual, expected)
 
@@ -258,7 +258,7 @@ class PropertiesTest(parameterized.TestCase):
     def one(x, source):
       return layer.apply(parameters, x, source)
 
-    apart = compiled(jax.vmap(jax.vmap(one)))(x, source)
+    apart = compile_fast(jax.vmap(jax.vmap(one)))(x, source)
     assert_close(run(layer, parameters, x, source), apart, 1e-6)
 
   def test_every_parameter_learns(self):

@@ -24,7 +24,7 @@ from tests.inputs import normal
 from tests.module_cases import (
   assert_dropout,
   assert_every_parameter_learns,
-  compiled,
+  compile_fast,
   random_parameters,
   reach,
   run,
@@ -133,7 +133,7 @@ class PropertiesTest(parameterized.TestCase):
   def test_vmap_is_batch(self, name):
     x, layer = normal(B, T, D), _MODULES[name]
     parameters = random_parameters(layer, x)
-    apart = compiled(jax.vmap(lambda x: layer.apply(parameters, x)))(x)
+    apart = compile_fast(jax.vmap(lambda x: layer.apply(parameters, x)))(x)
     assert_close(run(layer, parameters, x), apart, 1e-6)
 
   def test_every_parameter_learns(self):

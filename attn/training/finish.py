@@ -49,13 +49,24 @@ def finish(
   """
   history = run.read_metrics()
   summary = _summarise(config, history, params)
-  summary['seconds'] = round(time.monotonic() - started, 1)
   samples = _draw_samples(config, data, model, params)
   replace_file(run.path / 'samples.txt', '\n'.join([*samples, '']).encode())
   text, far = data.example()
+  marked = np.flatnonzero(far).tolist()
   weights = _attention_weights(config, data, params, text)
-  _draw(run, history, summary, samples, text, far, weights)
+  _draw(run, history, summary, text, marked, weights)
   summary['seconds'] = round(time.monotonic() - started, 1)
+  write_report(
+    run.path / 'report.html',
+    title=f'Run {run.path.name}',
+    summary=summary,
+    history=history,
+    floor=summary.get('floor'),
+    samples=samples,
+    text=text,
+    weights=weights,
+    marked=marked,
+  )
   replace_file(run.summary, json.dumps(summary, indent=2).encode())
   print(_tell(run, summary, samples), flush=True)
   return summary
@@ -133,15 +144,12 @@ def _draw(
   run: RunDirectory,
   history: list[dict[str, Any]],
   summary: dict[str, Any],
-  samples: list[str],
   text: str,
-  far: np.ndarray,
+  marked: list[int],
   weights: np.ndarray,
 ) -> None:
   run.figures.mkdir(exist_ok=True)
-  floor = summary.get('floor')
-  marked = np.flatnonzero(far).tolist()
-  draw_loss_curve(run.figures / 'loss.png', history, floor)
+  draw_loss_curve(run.figures / 'loss.png', history, summary.get('floor'))
   if len(weights):
     draw_attention_maps(run.figures / 'attention.png', text, weights, marked)
   if len(weights) and marked:
@@ -149,17 +157,6 @@ def _draw(
     query = marked[0]
     answer = text[query + 1 :].split(maxsplit=1)[0]
     draw_gaze(run.figures / 'gaze.png', text, weights, query, answer)
-  write_report(
-    run.path / 'report.html',
-    title=f'Run {run.path.name}',
-    summary=summary,
-    history=history,
-    floor=floor,
-    samples=samples,
-    text=text,
-    weights=weights,
-    marked=marked,
-  )
 
 
 def _tell(
