@@ -18,6 +18,7 @@ The mean of -log p over the characters is the entropy of the text: the floor
 under the loss of any model.
 """
 
+import abc
 import bisect
 import dataclasses
 import functools
@@ -132,7 +133,7 @@ def _branches(answer: str, among: tuple[str, ...]) -> tuple[int, ...]:
   return tuple(n if n > 1 else 0 for n in ways)
 
 
-class _Recorder:
+class _Recorder(abc.ABC):
   """The half of a narrator that writers and readers share: the books."""
 
   def __init__(self) -> None:
@@ -163,8 +164,9 @@ class _Recorder:
       np.array(self._branches, np.int8),
     )
 
+  @abc.abstractmethod
   def _pick(self, choice: _Choice) -> str:
-    raise NotImplementedError
+    """Settle a choice."""
 
   def _record(
     self, text: str, nats: tuple[float, ...], branches: tuple[int, ...]
