@@ -4,6 +4,7 @@ import functools
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import attn
@@ -79,6 +80,28 @@ def _forward_and_backward(floats, cotangents, others, options):
 
 _optimized = jax.jit(_forward_and_backward, static_argnums=3)
 _fast = compile_fast(_forward_and_backward, static_argnums=3)
+
+
+def run(implementation, arguments, mask, cotangent):
+  """Outputs and gradients under a mask, compiled as users compile."""
+  return forward_and_backward(
+    arguments,
+    cotangent,
+    {'mask': mask},
+    implementation=implementation,
+    optimized=True,
+  )
+
+
+def rows_of(flags):
+  """[B, N, T] → [B, T, N], the axes of context and residual."""
+  return np.moveaxis(np.asarray(flags), 1, 2)
+
+
+def silence(cotangent, rows):
+  """Zero where `rows`, [B, T, N], is True."""
+  context, residual = cotangent
+  return jnp.where(rows[..., None], 0, context), jnp.where(rows, 0, residual)
 
 
 def assert_close(actual, expected, tolerance=2e-6):

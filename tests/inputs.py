@@ -31,6 +31,11 @@ def qkv(
   }
 
 
+def with_bias():
+  """Query, key, value and a bias by name."""
+  return {**qkv(), 'bias': normal(B, N, T, S, seed=5)}
+
+
 def ragged_mask():
   """[B, N, T, S] where some rows see no key, and some keys no row."""
   mask = booleans(B, N, T, S, seed=3)

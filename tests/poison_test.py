@@ -13,7 +13,13 @@ from absl.testing import absltest, parameterized
 
 import attn
 from attn import masks
-from tests.checks import assert_same_bits, forward_and_backward
+from tests.checks import (
+  assert_same_bits,
+  forward_and_backward,
+  rows_of,
+  run,
+  silence,
+)
 from tests.inputs import (
   IMPLEMENTATIONS,
   B,
@@ -26,6 +32,7 @@ from tests.inputs import (
   normal,
   qkv,
   ragged_mask,
+  with_bias,
 )
 
 _POISONS = (np.nan, np.inf, -np.inf)
@@ -35,31 +42,6 @@ def _squash(score, b, n, q, k):
   return jnp.tanh(score)
 
 
-def _arguments():
-  return {**qkv(), 'bias': normal(B, N, T, S, seed=5)}
-
-
-def _run(implementation, arguments, mask, cotangent):
-  return forward_and_backward(
-    arguments,
-    cotangent,
-    {'mask': mask},
-    implementation=implementation,
-    optimized=True,
-  )
-
-
-def _rows(flags):
-  """[B, N, T] → [B, T, N], the axes of context and residual."""
-  return np.moveaxis(np.asarray(flags), 1, 2)
-
-
-def _silence(cotangent, rows):
-  """Zero where `rows`, [B, T, N], is True."""
-  context, residual = cotangent
-  return jnp.where(rows[..., None], 0, context), jnp.where(rows, 0, residual)
-
-
 class PoisonTest(parameterized.TestCase):
   @parameterized.product(
     implementation=IMPLEMENTATIONS, name=('key', 'value'), poison=_POISONS
@@ -67,7 +49,7 @@ class PoisonTest(parameterized.TestCase):
   def test_one_number_reaches_only_who_may_see_it(
     self, implementation, name, poison
   ):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     for b, s in np.ndindex(B, S):
       k, h = s % K, (b + s) % H
       group = (np.arange(N) // (N // K) == k)[:, None]
@@ -81,7 +63,7 @@ class PoisonTest(parameterized.TestCase):
     implementation=IMPLEMENTATIONS, names=(('query',), ('query', 'key'))
   )
   def test_a_query_reaches_its_own_row_only(self, implementation, names):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     # A row that sees something, and two that see nothing.
     for b, t, n in ((0, 1, 2), (0, 2, 1), (2, 0, 3)):
       sees = np.zeros((B, N, T), bool)
@@ -93,21 +75,21 @@ class PoisonTest(parameterized.TestCase):
 
   @parameterized.product(implementation=IMPLEMENTATIONS, poison=_POISONS)
   def test_everything_masked_at_once(self, implementation, poison):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     mask = mask.at[:, :, :, ::3].set(False)
     slots = (slice(None), slice(None, None, 3))
     poisons = {
       'key': (slots, poison),
       'value': (slots, poison),
       'bias': (~mask, poison),
-      'query': (_rows(~mask.any(-1)), poison),
+      'query': (rows_of(~mask.any(-1)), poison),
     }
     nobody = np.zeros((B, N, T), bool)
     self._check(implementation, arguments, mask, poisons, nobody)
 
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_a_bias_reaches_its_own_row_only(self, implementation):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     b, n, t, s = np.argwhere(mask)[7]
     sees = np.zeros((B, N, T), bool)
     sees[b, n, t] = True
@@ -122,13 +104,13 @@ class PoisonTest(parameterized.TestCase):
 
   def _check(self, implementation, arguments, mask, poisons, sees):
     """Poison {name: (index, number)} is seen by rows `sees`, [B, N, T]."""
-    sees = _rows(sees)
+    sees = rows_of(sees)
     poisoned = dict(arguments)
     for name, (index, number) in poisons.items():
       poisoned[name] = poisoned[name].at[index].set(number)
-    cotangent = _silence(cotangents(arguments), sees)
-    clean = _run(implementation, arguments, mask, cotangent)
-    dirty = _run(implementation, poisoned, mask, cotangent)
+    cotangent = silence(cotangents(arguments), sees)
+    clean = run(implementation, arguments, mask, cotangent)
+    dirty = run(implementation, poisoned, mask, cotangent)
     for expected, actual in zip(clean[0], dirty[0]):
       assert_same_bits(actual[~sees], expected[~sees])
       self.assertTrue(bool(jnp.isnan(actual[sees]).all()))

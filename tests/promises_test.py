@@ -19,6 +19,9 @@ from tests.checks import (
   assert_same_bits,
   attention,
   forward_and_backward,
+  rows_of,
+  run,
+  silence,
 )
 from tests.inputs import (
   HV,
@@ -33,60 +36,34 @@ from tests.inputs import (
   normal,
   qkv,
   ragged_mask,
+  with_bias,
 )
 
 pytestmark = pytest.mark.smoke
 
 
-def _arguments():
-  return {**qkv(), 'bias': normal(B, N, T, S, seed=5)}
-
-
-def _run(implementation, arguments, mask, cotangent):
-  return forward_and_backward(
-    arguments,
-    cotangent,
-    {'mask': mask},
-    implementation=implementation,
-    optimized=True,
-  )
-
-
-def _rows(flags):
-  """[B, N, T] → [B, T, N], the axes of context and residual."""
-  return np.moveaxis(np.asarray(flags), 1, 2)
-
-
-def _silence(cotangent, rows):
-  """Zero where `rows`, [B, T, N], is True."""
-  context, residual = cotangent
-  return jnp.where(rows[..., None], 0, context), jnp.where(rows, 0, residual)
-
-
 class EmptyRowsTest(parameterized.TestCase):
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_give_exactly_0_and_send_exactly_no_gradient(self, implementation):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     cotangent = cotangents(arguments)
-    (context, residual), gradients = _run(
+    (context, residual), gradients = run(
       implementation, arguments, mask, cotangent
     )
-    empty = _rows(~mask.any(-1))
+    empty = rows_of(~mask.any(-1))
     np.testing.assert_array_equal(context[empty], 0)
     np.testing.assert_array_equal(residual[empty], -np.inf)
     np.testing.assert_array_equal(gradients['query'][empty], 0)
     np.testing.assert_array_equal(gradients['bias'][~mask], 0)
     chex.assert_tree_all_finite((context, residual[~empty], gradients))
     # Nothing of theirs reaches any gradient.
-    _, without = _run(
-      implementation, arguments, mask, _silence(cotangent, empty)
-    )
+    _, without = run(implementation, arguments, mask, silence(cotangent, empty))
     assert_same_bits(gradients, without)
 
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_keys_that_no_row_may_attend_to_get_no_gradient(self, implementation):
-    arguments, mask = _arguments(), ragged_mask()
-    _, gradients = _run(implementation, arguments, mask, cotangents(arguments))
+    arguments, mask = with_bias(), ragged_mask()
+    _, gradients = run(implementation, arguments, mask, cotangents(arguments))
     unseen = ~np.asarray(mask).reshape(B, K, N // K * T, S).any(2)
     unseen = np.moveaxis(unseen, 1, 2)
     self.assertTrue(unseen[1, 4].all())
@@ -96,8 +73,8 @@ class EmptyRowsTest(parameterized.TestCase):
 
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_nothing_to_attend_to_at_all(self, implementation):
-    arguments, mask = _arguments(), jnp.zeros((B, N, T, S), bool)
-    (context, residual), gradients = _run(
+    arguments, mask = with_bias(), jnp.zeros((B, N, T, S), bool)
+    (context, residual), gradients = run(
       implementation, arguments, mask, cotangents(arguments)
     )
     np.testing.assert_array_equal(context, 0)
@@ -109,44 +86,44 @@ class EmptyRowsTest(parameterized.TestCase):
 class ExtremesTest(parameterized.TestCase):
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_a_bias_of_minus_infinity_is_a_mask(self, implementation):
-    arguments, mask = _arguments(), ragged_mask()
+    arguments, mask = with_bias(), ragged_mask()
     cotangent, everything = cotangents(arguments), jnp.ones_like(mask)
-    masked = _run(implementation, arguments, mask, cotangent)
+    masked = run(implementation, arguments, mask, cotangent)
     bias = jnp.where(mask, arguments['bias'], -jnp.inf)
     biased = {**arguments, 'bias': bias}
-    actual = _run(implementation, biased, everything, cotangent)
+    actual = run(implementation, biased, everything, cotangent)
     chex.assert_trees_all_equal(actual, masked)
     # It hides NaN as a mask does: here key 4 of batch element 1.
     for name in ('key', 'value'):
       biased[name] = biased[name].at[1, 4].set(jnp.nan)
-    actual = _run(implementation, biased, everything, cotangent)
+    actual = run(implementation, biased, everything, cotangent)
     chex.assert_trees_all_equal(actual, masked)
 
   @parameterized.product(
     implementation=IMPLEMENTATIONS, size=(1e30, -1e30, 3e38)
   )
   def test_huge_scores_do_not_overflow(self, implementation, size):
-    arguments = _arguments()
+    arguments = with_bias()
     # The products are ±1 or 0, times the sign and size of the bias.
     bias = jnp.sign(arguments['bias']) * size
     bias = bias.at[0, 0, 0].set(0).at[0, 0, 0, 3].set(size)
     arguments['bias'] = bias
     cotangent = cotangents(arguments)
     everything = jnp.ones((B, N, T, S), bool)
-    outputs, gradients = _run(implementation, arguments, everything, cotangent)
+    outputs, gradients = run(implementation, arguments, everything, cotangent)
     chex.assert_tree_all_finite((outputs, gradients))
     oracle = oracles.Attention(**arguments)
     assert_close(outputs[0], oracle.context, 4e-6)
 
   @parameterized.product(implementation=IMPLEMENTATIONS)
   def test_huge_products_do_not_overflow(self, implementation):
-    arguments = _arguments()
+    arguments = with_bias()
     signs = jnp.sign(normal(B, S, K, 1, seed=8)).at[:, 2:4].set(1)
     arguments['query'] = jnp.full((B, T, N, H), 1e15 / H**0.25)
     arguments['key'] = jnp.broadcast_to(signs * 1e15, (B, S, K, H)) / H**0.25
     arguments['bias'] = jnp.zeros((B, N, T, S))
     mask = jnp.ones((B, N, T, S), bool).at[0, 0, 0].set(signs[0, :, 0, 0] < 0)
-    outputs, gradients = _run(
+    outputs, gradients = run(
       implementation, arguments, mask, cotangents(arguments)
     )
     chex.assert_tree_all_finite((outputs, gradients))

@@ -63,6 +63,16 @@ def start(workdir: pathlib.Path):
   )
 
 
+def kill_at_checkpoint(workdir: pathlib.Path) -> None:
+  """Start a run, and kill it as soon as its second checkpoint is there."""
+  process = start(workdir)
+  while not (workdir / 'checkpoints' / '8').exists():
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.002)
+  process.kill()
+  process.communicate()
+
+
 def test_killed_at_random_moments(
   undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ):
@@ -102,12 +112,7 @@ def test_killed_right_after_a_checkpoint(
   undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ):
   workdir = tmp_path / 'run'
-  process = start(workdir)
-  while not (workdir / 'checkpoints' / '8').exists():
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.002)
-  process.kill()
-  process.communicate()
+  kill_at_checkpoint(workdir)
   result = processes.train(workdir, *FLAGS)
   assert result.returncode == 0, result.stderr
   assert 'going on after step' in result.stdout
@@ -138,12 +143,7 @@ def test_truncated_checkpoint_falls_back(
 ):
   """As if the machine had lost power after the run said it was saved."""
   workdir = tmp_path / 'run'
-  process = start(workdir)
-  while not (workdir / 'checkpoints' / '8').exists():
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.002)
-  process.kill()
-  process.communicate()
+  kill_at_checkpoint(workdir)
   newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
   data = max(newest.rglob('*'), key=lambda p: p.stat().st_size)
   data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import jax
+import optax
 from absl import logging
 
 from attn.modules import CausalLM
@@ -70,7 +71,9 @@ def train(config: Config, workdir: str) -> dict[str, Any]:
     checkpoints.discard_after(int(state.step))
     history = run.forget_metrics_after(int(state.step))
     before = max((line['seconds'] for line in history), default=0.0)
-    fit = _Fit(config, data, model, run, checkpoints, started - before)
+    fit = _Fit(
+      config, data, model, optimizer, run, checkpoints, started - before
+    )
     state = fit.run(state)
   finally:
     checkpoints.close()
@@ -85,6 +88,7 @@ class _Fit:
     config: Config,
     data: ToyLanguage | Text,
     model: CausalLM,
+    optimizer: optax.GradientTransformation,
     run: RunDirectory,
     checkpoints: Checkpoints,
     started: float,
@@ -97,7 +101,7 @@ class _Fit:
     self._started = started
     self._train_step = make_train_step(
       model,
-      make_config_optimizer(config),
+      optimizer,
       config.seed,
       config.optimizer.accumulate,
     )
