@@ -6,10 +6,16 @@ Importing `attn` imports jax and numpy, nothing more.  Flax modules are in
 `attn.modules`, the trainer is in `attn.training`.
 """
 
-from attn import masks
-from attn.dispatch import attention
+from attn import masks, mods
+from attn.dispatch import attention, explain
 from attn.heads import merge_heads, repeat_kv, split_heads
-from attn.positions import alibi_slopes, apply_rope, sinusoidal_positions
+from attn.inspection import attention_rows, attention_statistics
+from attn.positions import (
+  alibi_slopes,
+  apply_rope,
+  relative_buckets,
+  sinusoidal_positions,
+)
 from attn.scores import (
   additive_scores,
   bilinear_scores,
@@ -33,16 +39,21 @@ __all__ = [
   'alibi_slopes',
   'apply_rope',
   'attention',
+  'attention_rows',
+  'attention_statistics',
   'bilinear_scores',
   'concat_scores',
   'cosine_scores',
   'dot_product_scores',
   'dropout',
+  'explain',
   'l2_scores',
   'log_normalizer',
   'masks',
   'merge_heads',
+  'mods',
   'naive_softmax',
+  'relative_buckets',
   'repeat_kv',
   'self_attention',
   'single_head_attention',

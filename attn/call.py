@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn import masks
+from attn.masks.arguments import is_traced
 from attn.precision import at_least_float32
 from attn.weights import check_rate
 
@@ -67,18 +68,18 @@ def prepare(
   query: Array,
   key: Array,
   value: Array,
-  bias: Array | None,
-  mask: Array | masks.Mask | None,
+  bias: Array | None = None,
+  mask: Array | masks.Mask | None = None,
   *,
-  scale: float | Array | None,
-  is_causal: bool,
-  query_seq_lengths: Array | None,
-  key_value_seq_lengths: Array | None,
-  local_window_size: int | tuple[int, int] | None,
-  score_mod: ScoreMod | None,
-  sink: Array | None,
-  dropout_rate: float,
-  rng: Array | None,
+  scale: float | Array | None = None,
+  is_causal: bool = False,
+  query_seq_lengths: Array | None = None,
+  key_value_seq_lengths: Array | None = None,
+  local_window_size: int | tuple[int, int] | None = None,
+  score_mod: ScoreMod | None = None,
+  sink: Array | None = None,
+  dropout_rate: float = 0.0,
+  rng: Array | None = None,
 ) -> Call:
   """Check the arguments of `attn.attention` and build the `Call`.
 
@@ -92,6 +93,8 @@ def prepare(
   """
   _check_arrays(query, key, value)
   _check_dropout(dropout_rate, rng)
+  if is_traced(is_causal):
+    raise TypeError(f'is_causal: got {is_causal}, wanted a static bool')
   batch, scores_shape = query.shape[:-3], _scores_shape(query, key)
   parts = [
     _to_mask(mask, batch, scores_shape),
@@ -115,6 +118,13 @@ def prepare(
   _check_extents(call)
   _check_score_mod(call)
   return call
+
+
+def _to_array(name: str, x: Any) -> Array:
+  try:
+    return jnp.asarray(x)
+  except TypeError as error:
+    raise TypeError(f'{name}: got {x!r}, wanted an array') from error
 
 
 def _flatten(x: Array) -> Array:
@@ -185,20 +195,24 @@ def _broadcastable(
 def _to_scale(scale: float | Array | None, query: Array) -> float | Array:
   if scale is None:
     return max(query.shape[-1], 1) ** -0.5
-  if jnp.shape(scale) != ():
-    raise ValueError(
-      f'scale: got shape {jnp.shape(scale)}, wanted one number; a scale for '
-      'each head or key is a score_mod'
-    )
   if isinstance(scale, (int, float)):
     return float(scale)  # of np.float64 too, which would widen the scores
-  return jnp.asarray(scale, at_least_float32(query.dtype))
+  scale = _to_array('scale', scale)
+  real = (jnp.floating, jnp.integer)
+  if not any(jnp.issubdtype(scale.dtype, kind) for kind in real):
+    raise TypeError(f'scale: got dtype {scale.dtype}, wanted a number')
+  if scale.shape != ():
+    raise ValueError(
+      f'scale: got shape {scale.shape}, wanted one number; a scale for '
+      'each head or key is a score_mod'
+    )
+  return scale.astype(at_least_float32(query.dtype))
 
 
 def _to_sink(sink: Array | None, query: Array) -> Array | None:
   if sink is None:
     return None
-  sink = jnp.asarray(sink)
+  sink = _to_array('sink', sink)
   heads = (query.shape[-2],)
   if sink.shape != heads:
     raise ValueError(
@@ -218,7 +232,7 @@ def _to_bias(
 ) -> Array | None:
   if bias is None:
     return None
-  bias = jnp.asarray(bias)
+  bias = _to_array('bias', bias)
   if not jnp.issubdtype(bias.dtype, jnp.floating):
     raise TypeError(
       f'bias: got dtype {bias.dtype}, wanted a float dtype; a boolean array is '
@@ -235,9 +249,21 @@ def _to_mask(
   batch: tuple[int, ...],
   scores_shape: tuple[int, ...],
 ) -> masks.Mask | None:
-  if mask is None or isinstance(mask, masks.Mask):
+  if mask is None:
+    return None
+  if isinstance(mask, masks.Mask):
+    if any(isinstance(x, masks.Mask) for x in jax.tree.leaves(mask)):
+      raise TypeError(
+        f'mask: got {mask!r}, whose class, or that of a part, is no pytree; '
+        'wanted one made with attn.masks.base.value'
+      )
     return mask
-  mask = jnp.asarray(mask)
+  if callable(mask):
+    raise TypeError(
+      f'mask: got {mask!r}, wanted an array or a mask object; a function '
+      'becomes one by attn.masks.from_fn'
+    )
+  mask = _to_array('mask', mask)
   if mask.dtype != jnp.bool_:
     raise TypeError(
       f'mask: got dtype {mask.dtype}, wanted bool (True = may attend); a float '
@@ -272,7 +298,7 @@ def _lengths(
   for name, x in lengths.items():
     if x is None:
       continue
-    x = lengths[name] = jnp.asarray(x)
+    x = lengths[name] = _to_array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
       raise TypeError(f'{name}: got dtype {x.dtype}, wanted integers')
     if x.shape != batch and x.shape != (math.prod(batch),):
@@ -287,12 +313,14 @@ def _lengths(
 
 
 def _check_extents(call: Call) -> None:
-  if call.mask is None:
-    return
   names = ('batch size', 'number of heads', 'query length', 'key length')
-  for name, got, wanted in zip(names, call.mask.extents, call.sizes):
-    if got is not None and got != wanted:
-      raise ValueError(f'mask: got arrays for {name} {got}, wanted {wanted}')
+  for argument in ('mask', 'score_mod'):
+    extents = getattr(getattr(call, argument), 'extents', (None,) * 4)
+    for name, got, wanted in zip(names, extents, call.sizes):
+      if got is not None and got != wanted:
+        raise ValueError(
+          f'{argument}: got arrays for {name} {got}, wanted {wanted}'
+        )
 
 
 def _check_score_mod(call: Call) -> None:
@@ -315,8 +343,12 @@ def _check_score_mod(call: Call) -> None:
 
 
 def _check_dropout(rate: float, rng: Array | None) -> None:
+  if not isinstance(rate, (int, float, np.number)):
+    raise TypeError(f'dropout_rate: got {rate!r}, wanted a static number')
   check_rate('dropout_rate', rate)
   if rate > 0 and rng is None:
     raise ValueError(
       f'rng: got None with dropout_rate {rate}, wanted a PRNG key'
     )
+  if rate > 0 and not isinstance(rng, (jax.Array, np.ndarray)):
+    raise TypeError(f'rng: got {rng!r}, wanted a PRNG key')

@@ -1,10 +1,13 @@
 """The front door: one call for every attention, whatever computes it."""
 
+import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from attn.backends.blockwise import blockwise
+from attn.backends.choice import Explanation, choose, describe
 from attn.backends.dense import dense
 from attn.call import ScoreMod, prepare
 from attn.masks import Mask
@@ -12,7 +15,7 @@ from attn.masks import Mask
 Array = jax.Array
 
 # `jax.nn.dot_product_attention` calls its own written-out version 'xla'.
-_BACKENDS = {'dense': dense, 'xla': dense}
+_BACKENDS = {'dense': dense, 'xla': dense, 'blockwise': blockwise}
 
 
 def attention(
@@ -75,8 +78,9 @@ def attention(
     rng: A PRNG key; needed where dropout_rate > 0.  The weight (b, n, q, k) is
       dropped or not whatever the other sizes are.
     return_residual: Return also the logarithm of softmax's denominator.
-    implementation: 'dense' (or 'xla', the name jax.nn has for it), or None for
-      the best that serves the call.
+    implementation: 'dense' (every score written out; also called 'xla', as in
+      jax.nn), 'blockwise' (memory proportional to T + S, skips what the mask
+      hides), or None for the best that serves the call: see `explain`.
 
   Returns:
     The context, float[*B, T, N, Hv] in the dtype of query.  With
@@ -106,7 +110,7 @@ def attention(
     Vaswani et al., 2017. https://arxiv.org/abs/1706.03762
     Ainslie et al., 2023 (grouped queries). https://arxiv.org/abs/2305.13245
   """
-  query, key, value = (jnp.asarray(x) for x in (query, key, value))
+  query, key, value = _arrays(query=query, key=key, value=value)
   call = prepare(
     query,
     key,
@@ -123,14 +127,90 @@ def attention(
     dropout_rate=dropout_rate,
     rng=rng,
   )
-  backend = _BACKENDS.get(implementation or 'dense')
-  if backend is None:
-    raise ValueError(
-      f'implementation: got {implementation!r}, wanted None or one of '
-      f'{", ".join(map(repr, _BACKENDS))}'
-    )
-  context, residual = backend(call)
+  _check_implementation(implementation)
+  name = implementation or choose(call)[0]
+  context, residual = _BACKENDS[name](call)
   batch = query.shape[:-3]
   context = context.reshape(*batch, *context.shape[1:])
   residual = residual.reshape(*batch, *residual.shape[1:])
   return (context, residual) if return_residual else context
+
+
+def explain(
+  query: Array,
+  key: Array,
+  value: Array,
+  bias: Array | None = None,
+  mask: Array | Mask | None = None,
+  *,
+  implementation: str | None = None,
+  **options: Any,
+) -> Explanation:
+  """Print and return what `attention` would do with the same arguments.
+
+  Computes no attention.  Arguments may be traced, or shapes alone: inside
+  `jax.eval_shape` or `jit` it explains the program being compiled.
+
+  Args:
+    query: As in `attention`.
+    key: As in `attention`.
+    value: As in `attention`.
+    bias: As in `attention`.
+    mask: As in `attention`.
+    implementation: As in `attention`.
+    **options: The other options of `attention`.
+
+  Returns:
+    The implementation and the reason, each one rejected and why, the blocks
+    of scores that exist and that are visited, FLOPs, bytes.
+
+  Raises:
+    TypeError, ValueError: as `attention`.
+
+  Example:
+    >>> x = jnp.ones((1, 8192, 8, 64))
+    >>> from attn import masks
+    >>> near = masks.causal() & masks.sliding_window(256, 0)
+    >>> _ = explain(x, x, x, mask=near)  # doctest: +ELLIPSIS
+    blockwise: 536,870,912 scores, at least ...
+    not dense: ...
+    blocks of 512 x 256: ... visited of 4,096
+    forward: ... GFLOP in matrix products
+    inputs and outputs: 64.0 MiB, besides about ...
+  """
+  query, key, value = _arrays(query=query, key=key, value=value)
+  unknown = options.keys() - inspect.signature(attention).parameters.keys()
+  if unknown:
+    raise TypeError(
+      f'options: got {sorted(unknown)}, wanted options of `attention`'
+    )
+  options.pop('return_residual', None)
+  call = prepare(query, key, value, bias, mask, **options)
+  _check_implementation(implementation)
+  best, reason, rejected = choose(call)
+  if implementation is not None and implementation != best:
+    reason = f'asked for; {best} would be chosen: {reason}'
+    rejected = {best: f'{implementation} was asked for'}
+  explanation = describe(call, implementation or best, reason, rejected)
+  print(explanation)
+  return explanation
+
+
+def _arrays(**arguments: Any) -> list[Array]:
+  arrays = []
+  for name, x in arguments.items():
+    try:
+      arrays.append(jnp.asarray(x))
+    except (TypeError, ValueError) as error:
+      raise TypeError(
+        f'{name}: got {type(x).__name__}, wanted a float array'
+      ) from error
+  return arrays
+
+
+def _check_implementation(name: str | None) -> None:
+  if name is not None and name not in _BACKENDS:
+    raise ValueError(
+      f'implementation: got {name!r}, wanted None or one of '
+      f'{", ".join(map(repr, _BACKENDS))}'
+    )

@@ -2,9 +2,12 @@
 
 Attention without positions sees a set, not a sequence.  `sinusoidal_positions`
 are added to the embeddings, `apply_rope` rotates queries and keys so that their
-dot product depends on the distance alone, and `alibi_slopes` say how steeply
-each head's scores fall with distance.
+dot product depends on the distance alone.  `alibi_slopes` say how steeply each
+head's scores fall with distance, and `relative_buckets` which distances share
+what a model has learned; `attn.mods` bends the scores by them.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +98,7 @@ def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
-def alibi_slopes(num_heads: int) -> Array:
+def alibi_slopes(num_heads: int, dtype: Any = jnp.float32) -> Array:
   """How steeply each head's scores fall with distance, for ALiBi.
 
     slope[n] = 2^(-8 (n + 1) / N)   for N a power of two
@@ -105,9 +108,10 @@ def alibi_slopes(num_heads: int) -> Array:
 
   Args:
     num_heads: N, at least 1.
+    dtype: Of the slopes.
 
   Returns:
-    float32[N], positive; a head adds `-slope * distance` to its scores.
+    float[N], positive; a head adds `-slope * distance` to its scores.
 
   Raises:
     ValueError: if num_heads is below 1.
@@ -127,7 +131,89 @@ def alibi_slopes(num_heads: int) -> Array:
 
   whole = 1 << (num_heads.bit_length() - 1)
   slopes = powers(whole) + powers(2 * whole)[::2][: num_heads - whole]
-  return jnp.array(slopes, jnp.float32)
+  return jnp.array(slopes, dtype)
+
+
+def relative_buckets(
+  distance: int | Array,
+  num_buckets: int = 32,
+  *,
+  bidirectional: bool = True,
+  max_distance: int = 128,
+) -> Array:
+  """The bucket of a distance: near ones have one each, far ones share.
+
+    bucket = d                                             for d < E
+    bucket = min(E + ⌊(M - E) log(d / E) / log(D / E)⌋, M - 1)   from E on
+
+  with d how far the key is, D = max_distance, M the buckets for one direction
+  and E = ⌊M / 2⌋ those with one distance each.  Bidirectional: M is half of
+  num_buckets, and keys after the query have the upper half, of which the first
+  is for d = 0 and never used.  Otherwise M is all of them, and keys after the
+  query count as d = 0.
+
+  Where (d / E)^(M - E) equals a power of D / E, logarithms in floating point
+  fall on either side; here whole numbers are compared instead.
+
+  Args:
+    distance: int[...], position of the key less that of the query.
+    num_buckets: At least 2 for each direction, and even if there are two.
+    bidirectional: Distinguish keys after the query.
+    max_distance: D, more than E; from here on all share the last bucket.
+
+  Returns:
+    int32[...], from 0 to num_buckets - 1.
+
+  Raises:
+    TypeError: if distance is not of integers.
+    ValueError: if num_buckets or max_distance is too small, or num_buckets odd.
+
+  Example:
+    >>> relative_buckets(jnp.array([0, -1, -7, -8, -15, -16, -128, 1, 128]))
+    Array([ 0,  1,  7,  8,  9, 10, 15, 17, 31], dtype=int32)
+
+  References:
+    Raffel et al., 2020 (T5), section 2.1. https://arxiv.org/abs/1910.10683
+  """
+  distance = jnp.asarray(distance)
+  if not jnp.issubdtype(distance.dtype, jnp.integer):
+    raise TypeError(f'distance: got dtype {distance.dtype}, wanted integers')
+  directions = 2 if bidirectional else 1
+  size, rest = divmod(num_buckets, directions)
+  if size < 2 or rest:
+    wanted = 'an even number of at least 4' if bidirectional else 'at least 2'
+    raise ValueError(f'num_buckets: got {num_buckets}, wanted {wanted}')
+  exact = size // 2
+  if max_distance <= exact:
+    raise ValueError(
+      f'max_distance: got {max_distance}, wanted more than {exact}, the '
+      'distances that have a bucket each'
+    )
+  distance = distance.astype(jnp.int32)
+  away = jnp.abs(distance) if bidirectional else jnp.maximum(-distance, 0)
+  starts = _bucket_starts(exact, size - exact, max_distance)
+  far = (away[..., None] >= jnp.array(starts, jnp.int32)).sum(-1)
+  bucket = jnp.minimum(away, exact) + far.astype(jnp.int32)
+  if bidirectional:
+    bucket = bucket + jnp.where(distance > 0, size, 0).astype(jnp.int32)
+  return bucket
+
+
+def _bucket_starts(exact: int, count: int, max_distance: int) -> list[int]:
+  """Where the buckets from the second that is shared to the last begin.
+
+  Of `count` shared buckets, number i begins at the least whole d with
+  (d / exact)^count >= (max_distance / exact)^i.
+  """
+  starts = []
+  for i in range(1, count):
+    least = max_distance**i * exact ** (count - i)
+    # A float tells it to within one; whole numbers decide.
+    d = int(exact * (max_distance / exact) ** (i / count)) - 1
+    while d**count < least:
+      d += 1
+    starts.append(d)
+  return starts
 
 
 def _angles(name: str, positions: Array, size: int, base: float) -> Array:

@@ -220,16 +220,29 @@ def dropout(weights: Array, rate: float, rng: Array) -> Array:
     )
     return jax.vmap(lambda w, r: dropout(w, rate, r))(weights, rngs)
   num_queries, num_keys = weights.shape
-  kept = keep(rng, jnp.arange(num_queries), jnp.arange(num_keys), rate)
+  queries, keys = jnp.arange(num_queries), jnp.arange(num_keys)
+  kept = keep(dropout_seed(rng), queries, keys, rate)
   scale = 0.0 if rate == 1 else 1 / (1 - rate)
   return jnp.where(kept, weights * scale, 0)
 
 
-def keep(rng: Array, queries: Array, keys: Array, rate: float) -> Array:
-  """Which weights of one head survive dropout, from their indices alone.
+def dropout_seed(rng: Array) -> Array:
+  """The number that `keep` mixes with the indices of one head: uint32[2].
 
   Args:
     rng: A PRNG key.
+
+  Returns:
+    uint32[2].
+  """
+  return jax.random.bits(rng, (2,), jnp.uint32)
+
+
+def keep(seed: Array, queries: Array, keys: Array, rate: float) -> Array:
+  """Which weights of one head survive dropout, from their indices alone.
+
+  Args:
+    seed: uint32[2], as `dropout_seed` gives it.
     queries: int[T], indices of queries.
     keys: int[S], indices of keys.
     rate: The probability to drop, static.
@@ -238,9 +251,9 @@ def keep(rng: Array, queries: Array, keys: Array, rate: float) -> Array:
     bool[T, S].
 
   Example:
-    >>> rng = jax.random.key(0)
-    >>> whole = keep(rng, jnp.arange(4), jnp.arange(6), 0.5)
-    >>> part = keep(rng, jnp.arange(2, 4), jnp.arange(3, 6), 0.5)
+    >>> seed = dropout_seed(jax.random.key(0))
+    >>> whole = keep(seed, jnp.arange(4), jnp.arange(6), 0.5)
+    >>> part = keep(seed, jnp.arange(2, 4), jnp.arange(3, 6), 0.5)
     >>> bool((whole[2:, 3:] == part).all())
     True
 
@@ -248,8 +261,7 @@ def keep(rng: Array, queries: Array, keys: Array, rate: float) -> Array:
     Salmon et al., 2011 (Threefry). https://doi.org/10.1145/2063384.2063405
   """
   shape = (queries.shape[0], keys.shape[0])
-  # A counter-based generator: one hash of (q, k) under a key drawn from rng.
-  seed = jax.random.bits(rng, (2,), jnp.uint32)
+  # A counter-based generator: one hash of (q, k) under the seed.
   counters = jnp.concatenate(
     [
       jnp.broadcast_to(queries[:, None].astype(jnp.uint32), shape).ravel(),

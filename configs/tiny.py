@@ -8,6 +8,7 @@ character of the floor, and at least 98% of the far facts recalled.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -37,12 +38,29 @@ def get_config() -> ml_collections.ConfigDict:
   model.num_kv_heads = 0
   # Width inside the feed-forward.
   model.mlp_dim = 256
-  # 'full', 'sliding_window', or 'none' to leave attention out.
+  # Which tokens see which.  'full': all before.  'sliding_window': the nearest.
+  # 'dilated': the nearest of every `dilation`-th.  'chunked': those of the same
+  # chunk.  'global': the nearest, and the first of the story, which see all.
+  # 'prefix': all before, and the first of the story each other, which are then
+  # given and not predicted.  'none': leave attention out.
   model.attention = 'full'
-  # Keys that a sliding window sees, the token itself included.
+  # Keys that a window sees, the token itself included: of 'sliding_window',
+  # 'dilated' and 'global' attention.
   model.window = 64
-  # 'learned', 'sinusoidal', 'rotary' or 'none'.
+  # Distance between the keys of 'dilated' attention.
+  model.dilation = 2
+  # Tokens in a chunk of 'chunked' attention.
+  model.chunk_size = 64
+  # How many tokens see all and are seen by all in 'global' attention.
+  model.global_tokens = 4
+  # How many tokens are given in 'prefix' attention.
+  model.prefix_length = 32
+  # 'learned', 'sinusoidal', 'rotary', 'alibi', 'relative_bias' or 'none'.
   model.positions = 'rotary'
+  # Rows of the table that 'relative_bias' learns in every layer.
+  model.relative_buckets = 32
+  # From here on all distances share the last row.
+  model.relative_max_distance = 128
   # Base of the rotary angles.
   model.rope_base = 10_000.0
   # 'layernorm' or 'rmsnorm'.
@@ -51,6 +69,12 @@ def get_config() -> ml_collections.ConfigDict:
   model.activation = 'relu2'
   # Normalise queries and keys.
   model.qk_norm = True
+  # Bend the scores towards ± this, before positions; 0 for no cap.
+  model.soft_cap = 0.0
+  # Learn a score per head that belongs to no key.
+  model.sinks = False
+  # What computes attention: 'dense', 'blockwise', or None for the best.
+  model.implementation = config_dict.placeholder(str)
   # The embedding table is also the vocabulary head.
   model.tied_head = False
   # On attention weights and on what each half of a block adds.

@@ -40,6 +40,13 @@ def refused(result, *words: str) -> None:
     ('--config.model.num_heads=3', ['config.model.num_heads', '3', '64']),
     ('--config.model.num_kv_heads=3', ['config.model.num_kv_heads', '3']),
     ('--config.model.attention=psychic', ['attention', 'psychic', 'full']),
+    ('--config.model.positions=gps', ['positions', 'gps', 'relative_bias']),
+    ('--config.model.soft_cap=-1.0', ['config.model.soft_cap', '-1.0']),
+    (
+      '--config.model.implementation=magic',
+      ['config.model.implementation', 'magic', 'dense'],
+    ),
+    ('--config.model.dilation=0', ['config.model.dilation', '0']),
     ('--config.model.dropout_rate=1.5', ['dropout_rate', '1.5', '[0, 1)']),
     ('--config.optimizer.beta1=2.0', ['config.optimizer.beta1', '2.0']),
     ('--config.optimizer.clip_norm=0.0', ['clip_norm', '0.0', 'more than 0']),
@@ -51,6 +58,18 @@ def test_flag_refused(flag: str, words: list[str], tmp_path: pathlib.Path):
   workdir = tmp_path / 'run'
   result = processes.run('train.py', f'--workdir={workdir}', flag)
   refused(result, *words)
+  assert not workdir.exists()
+
+
+def test_a_prefix_that_leaves_nothing_to_tell_refused(tmp_path: pathlib.Path):
+  workdir = tmp_path / 'run'
+  result = processes.run(
+    'train.py',
+    f'--workdir={workdir}',
+    '--config.model.attention=prefix',
+    '--config.model.prefix_length=110',
+  )
+  refused(result, 'config.model.prefix_length', '110', 'a whole story')
   assert not workdir.exists()
 
 

@@ -84,6 +84,37 @@ def test_floor_is_the_mean_over_what_is_judged(data: batches.ToyLanguage):
   np.testing.assert_allclose(validation.chance, np.mean(chances), rtol=1e-12)
 
 
+def test_what_is_given_is_not_judged(data: batches.ToyLanguage):
+  given = 40
+  other = batches.ToyLanguage(3, 5, 256, given)
+  whole, part = data.train_batch(6), other.train_batch(6)
+  # Token t tells token t + 1: the first target is the first that is not given.
+  judged = (whole.weights == 1) & (whole.positions + 1 >= given)
+  np.testing.assert_array_equal(part.weights, judged)
+  np.testing.assert_array_equal(part.far, whole.far & judged)
+  assert part.far.any()
+  for name in ('inputs', 'targets', 'segment_ids', 'positions'):
+    np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
+
+  validation = other.validation(7)
+  nats, chances, count = 0.0, [], 0
+  for batch in validation.batches:
+    for row, segment in segments(batch):
+      place = batch.segment_ids[row] == segment
+      text = data.tokenizer.decode(batch.targets[row, place].tolist())
+      story = toy_language.score_story(text)
+      nats += story.nats[given - 1 :].sum()
+      chances += [1 / n for n in story.branches[given - 1 :] if n]
+      count += int(batch.weights[row, place].sum())
+  np.testing.assert_allclose(validation.floor, nats / count, rtol=1e-12)
+  np.testing.assert_allclose(validation.chance, np.mean(chances), rtol=1e-12)
+
+
+def test_a_story_may_not_be_given_whole():
+  with pytest.raises(ValueError, match='given: got 300, wanted at most'):
+    batches.ToyLanguage(0, 2, 256, 300)
+
+
 def test_context_shorter_than_a_story_is_refused():
   longest = toy_language.longest_story()
   with pytest.raises(ValueError, match=f'context: got 7, .*{longest}'):
@@ -117,6 +148,16 @@ def test_text_validation_is_every_character_of_the_end_once():
   assert validation.chance is None
   # 101 characters, of which ten take two bytes.
   np.testing.assert_allclose(validation.tokens_per_byte, 101 / 111)
+
+
+def test_what_is_given_of_a_window_is_not_judged():
+  data = batches.Text(TEXT, seed=5, batch_size=2, context=11, given=4)
+  for batch in (data.train_batch(0), *data.validation(1).batches):
+    judged = (batch.positions >= 3) & (batch.segment_ids == 1)
+    np.testing.assert_array_equal(batch.weights, judged)
+  batches.Text(TEXT[:50], 0, 2, 11, 4)
+  with pytest.raises(ValueError, match=r'text: got 40 .*, wanted at least 50'):
+    batches.Text(TEXT[:40], 0, 2, 11, 4)
 
 
 def test_text_is_sampled_evenly():

@@ -38,6 +38,10 @@ class ConfigTest(parameterized.TestCase):
         'num_heads',
         'mlp_dim',
         'window',
+        'dilation',
+        'chunk_size',
+        'global_tokens',
+        'prefix_length',
       )
       for size in (0, -1)
     ),
@@ -58,12 +62,42 @@ class ConfigTest(parameterized.TestCase):
     ),
     (
       {'attention': 'flash'},
-      "attention: got 'flash', wanted one of .*full.*sliding_window.*none",
+      "attention: got 'flash', wanted one of .*full.*sliding_window.*dilated.*"
+      'chunked.*global.*prefix.*none',
     ),
     (
-      {'positions': 'alibi'},
-      "positions: got 'alibi', wanted one of "
-      '.*learned.*sinusoidal.*rotary.*none',
+      {'positions': 'gps'},
+      "positions: got 'gps', wanted one of "
+      '.*learned.*sinusoidal.*rotary.*alibi.*relative_bias.*none',
+    ),
+    *(
+      ({'soft_cap': cap}, f'soft_cap: got {cap}, wanted 0 or a positive number')
+      for cap in (-1.0, float('nan'), float('inf'))
+    ),
+    (
+      {'implementation': 'magic'},
+      "implementation: got 'magic', wanted None or one of 'dense'",
+    ),
+    (
+      {'attention': 'prefix', 'prefix_length': 7},
+      'prefix_length: got 7, wanted less than the context, 7',
+    ),
+    (
+      {'positions': 'relative_bias', 'relative_buckets': 1},
+      'relative_buckets: got 1, wanted at least 2',
+    ),
+    (
+      {
+        'attention': 'prefix',
+        'prefix_length': 2,
+        'positions': 'relative_bias',
+        'relative_buckets': 7,
+      },
+      'relative_buckets: got 7, wanted an even number of at least 4',
+    ),
+    (
+      {'positions': 'relative_bias', 'relative_max_distance': 16},
+      'relative_max_distance: got 16, wanted more than 16',
     ),
     ({'norm': 'none'}, "norm: got 'none', wanted one of .*layernorm.*rmsnorm"),
     (
@@ -95,11 +129,23 @@ class ConfigTest(parameterized.TestCase):
     {'rope_base': 0.0, 'positions': 'none'},
     {'embed_dim': 9, 'num_heads': 3, 'positions': 'learned'},
     {'window': 70},
+    {'prefix_length': 70},
+    {'attention': 'prefix', 'prefix_length': 6},
+    {'relative_buckets': 1},
+    {'positions': 'relative_bias', 'relative_buckets': 7},
+    {'positions': 'alibi', 'num_heads': 12},
+    {'soft_cap': 0.5},
+    {'implementation': 'dense'},
   )
   def test_fields_that_fit(self, **changes):
     config = dataclasses.replace(_VALID, **changes)
     for name, value in changes.items():
       self.assertEqual(getattr(config, name), value)
+
+  def test_what_is_given(self):
+    prefix = dataclasses.replace(_VALID, attention='prefix', prefix_length=3)
+    self.assertEqual(prefix.given, 3)
+    self.assertEqual(_VALID.given, 0)
 
   def test_is_a_value(self):
     self.assertEqual(hash(_VALID), hash(dataclasses.replace(_VALID)))

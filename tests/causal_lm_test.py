@@ -11,88 +11,45 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from attn.modules import (
-  CausalLM,
-  CausalLMConfig,
-  MultiHeadAttention,
-  TransformerBlock,
+from attn.modules import CausalLM, MultiHeadAttention, TransformerBlock
+from tests.causal_lm_cases import (
+  CONTEXT,
+  RESTARTED,
+  SEGMENTS,
+  TOKENS,
+  WINDOW,
+  B,
+  D,
+  F,
+  K,
+  L,
+  N,
+  T,
+  V,
+  assert_sees,
+  by_hand,
+  config_of,
+  model_of,
 )
-from tests import module_cases, oracles
 from tests.checks import assert_close
 from tests.module_cases import (
   assert_dropout,
   assert_every_parameter_learns,
   compile_fast,
-  random_parameters,
   run,
   shapes,
 )
 
 pytestmark = pytest.mark.smoke
 
-B, T, V, CONTEXT, L, D, N, K, F, WINDOW = 2, 5, 13, 7, 2, 24, 6, 3, 17, 2
-_POSITIONS = ('learned', 'sinusoidal', 'rotary', 'none')
-_TOKENS = np.array([[3, 11, 0, 7, 5], [8, 2, 9, 12, 1]])
-# Two documents a row: two tokens and three, three and two.
-_SEGMENTS = np.array([[4, 4, 1, 1, 1], [0, 0, 0, 6, 6]])
-_RESTARTED = np.array([[0, 1, 0, 1, 2], [0, 1, 2, 0, 1]])
-
-
-def _config(**changes):
-  fields = {
-    'vocab_size': V,
-    'context': CONTEXT,
-    'num_layers': L,
-    'embed_dim': D,
-    'num_heads': N,
-    'num_kv_heads': K,
-    'mlp_dim': F,
-    'attention': 'full',
-    'window': WINDOW,
-    'positions': 'rotary',
-    'rope_base': 50.0,
-    'norm': 'rmsnorm',
-    'activation': 'relu2',
-    'qk_norm': True,
-    'tied_head': False,
-    'dropout_rate': 0.0,
-  }
-  return CausalLMConfig(**(fields | changes))
-
-
-def _model(**changes):
-  model = CausalLM(_config(**changes))
-  return model, random_parameters(model, _TOKENS)
-
-
-def _by_hand(config, parameters, positions):
-  """Logits of the tokens in their segments, in NumPy float64."""
-  x = parameters['embed']['embedding'][_TOKENS]
-  if config.positions == 'learned':
-    x = x + parameters['position_embed']['embedding'][positions]
-  if config.positions == 'sinusoidal':
-    x = x + oracles.sinusoidal_positions(positions, config.embed_dim)
-  steps = np.arange(T)[:, None] - np.arange(T)  # how far back key s is
-  mask = _SEGMENTS[:, None, :, None] == _SEGMENTS[:, None, None, :]
-  mask &= steps >= 0
-  if config.attention == 'sliding_window':
-    mask &= steps < config.window
-  for layer in range(config.num_layers):
-    x = module_cases.block(
-      parameters[f'block_{layer}'],
-      x,
-      kind=config.norm,
-      activation=config.activation,
-      num_heads=config.num_heads,
-      num_kv_heads=config.num_kv_heads,
-      rope_base=config.rope_base if config.positions == 'rotary' else None,
-      mask=mask,
-      positions=positions,
-    )
-  x = module_cases.norm(config.norm, parameters['final_norm'], x)
-  if config.tied_head:
-    return x @ parameters['embed']['embedding'].T
-  return module_cases.linear(parameters['head'], x)
+_POSITIONS = (
+  'learned',
+  'sinusoidal',
+  'rotary',
+  'alibi',
+  'relative_bias',
+  'none',
+)
 
 
 class LogitsTest(chex.TestCase):
@@ -104,13 +61,13 @@ class LogitsTest(chex.TestCase):
     {'attention': 'none', 'positions': 'learned', 'tied_head': True},
   )
   def test_equal_kernels_multiplied_by_hand(self, **changes):
-    model, parameters = _model(**changes)
+    model, parameters = model_of(**changes)
     positions = np.array([[6, 0, 1, 1, 4], [2, 5, 3, 6, 0]])
     logits = run(
-      model, parameters, _TOKENS, positions=positions, segment_ids=_SEGMENTS
+      model, parameters, TOKENS, positions=positions, segment_ids=SEGMENTS
     )
     chex.assert_type(logits, jnp.float32)
-    expected = _by_hand(
+    expected = by_hand(
       model.config,
       jax.tree.map(np.float64, parameters['params']),
       positions,
@@ -118,32 +75,32 @@ class LogitsTest(chex.TestCase):
     assert_close(logits, expected, 5e-6)
 
   def test_positions_are_0_1_2_and_all_is_one_segment(self):
-    model, parameters = _model(positions='learned')
+    model, parameters = model_of(positions='learned')
     expected = run(
       model,
       parameters,
-      _TOKENS,
+      TOKENS,
       positions=np.array([np.arange(T)] * B),
       segment_ids=np.zeros((B, T), int),
     )
-    assert_close(run(model, parameters, _TOKENS), expected, 1e-7)
+    assert_close(run(model, parameters, TOKENS), expected, 1e-7)
 
   @chex.variants(with_jit=True, without_jit=True)
   def test_jit_is_no_jit(self):
-    model, parameters = _model(num_layers=1, positions='none', qk_norm=False)
-    actual = self.variant(model.apply)(parameters, _TOKENS)
-    assert_close(actual, run(model, parameters, _TOKENS), 1e-6)
+    model, parameters = model_of(num_layers=1, positions='none', qk_norm=False)
+    actual = self.variant(model.apply)(parameters, TOKENS)
+    assert_close(actual, run(model, parameters, TOKENS), 1e-6)
 
   def test_vmap_is_batch(self):
-    model, parameters = _model(positions='learned')
+    model, parameters = model_of(positions='learned')
 
     @compile_fast
     @jax.vmap
     def one(tokens, segments):
       return model.apply(parameters, tokens[None], segment_ids=segments[None])
 
-    apart = one(_TOKENS, _SEGMENTS)[:, 0]
-    together = run(model, parameters, _TOKENS, segment_ids=_SEGMENTS)
+    apart = one(TOKENS, SEGMENTS)[:, 0]
+    together = run(model, parameters, TOKENS, segment_ids=SEGMENTS)
     assert_close(together, apart, 1e-6)
 
   @parameterized.parameters(
@@ -151,24 +108,24 @@ class LogitsTest(chex.TestCase):
     {'attention': 'sliding_window'},
   )
   def test_documents_packed_are_documents_apart(self, **changes):
-    model, parameters = _model(num_layers=1, **changes)
+    model, parameters = model_of(num_layers=1, **changes)
     packed = run(
       model,
       parameters,
-      _TOKENS,
-      segment_ids=_SEGMENTS,
-      positions=_RESTARTED,
+      TOKENS,
+      segment_ids=SEGMENTS,
+      positions=RESTARTED,
     )
-    short = run(model, parameters, np.stack([_TOKENS[0, :2], _TOKENS[1, 3:]]))
-    long = run(model, parameters, np.stack([_TOKENS[0, 2:], _TOKENS[1, :3]]))
+    short = run(model, parameters, np.stack([TOKENS[0, :2], TOKENS[1, 3:]]))
+    long = run(model, parameters, np.stack([TOKENS[0, 2:], TOKENS[1, :3]]))
     assert_close(packed[0], np.concatenate([short[0], long[0]]), 1e-6)
     assert_close(packed[1], np.concatenate([long[1], short[1]]), 1e-6)
 
   def test_window_as_long_as_the_context_is_no_window(self):
-    full, parameters = _model(num_layers=1)
+    full, parameters = model_of(num_layers=1)
     tokens = np.arange(B * CONTEXT).reshape(B, CONTEXT) % V
     expected = run(full, parameters, tokens)
-    config = _config(num_layers=1, attention='sliding_window', window=CONTEXT)
+    config = config_of(num_layers=1, attention='sliding_window', window=CONTEXT)
     assert_close(run(CausalLM(config), parameters, tokens), expected, 1e-7)
 
   @parameterized.parameters(
@@ -176,42 +133,10 @@ class LogitsTest(chex.TestCase):
     ({'activation': 'swiglu', 'norm': 'layernorm'}),
   )
   def test_every_parameter_learns(self, **changes):
-    assert_every_parameter_learns(*_model(num_layers=1, **changes), _TOKENS)
+    assert_every_parameter_learns(*model_of(num_layers=1, **changes), TOKENS)
 
 
 class CausalityTest(parameterized.TestCase):
-  def _assert_sees(self, model, parameters, sees):
-    """The logits at t depend on the tokens s where `sees[t, s]`, on no other.
-
-    By gradient, with respect to their embeddings, and by changing in row t of
-    a batch every token that t may not see.
-    """
-
-    @compile_fast
-    def jacobian_and_logits(embedding, tokens):
-      def logits(embedding):
-        changed = parameters['params'] | {'embed': {'embedding': embedding}}
-        logits = model.apply({'params': changed}, tokens)
-        return logits[0], logits
-
-      return jax.jacrev(logits, has_aux=True)(embedding)
-
-    table = parameters['params']['embed']['embedding']
-    tokens = np.tile(_TOKENS[0], (T, 1))
-    moves, logits = map(np.asarray, jacobian_and_logits(table, tokens))
-    chex.assert_tree_all_finite(moves)
-    moves = (moves != 0).any((1, 3))  # [T, V, V, D], which token which logits
-    np.testing.assert_array_equal(moves[:, _TOKENS[0]], sees)
-    others = np.setdiff1d(np.arange(V), _TOKENS[0])
-    np.testing.assert_array_equal(moves[:, others], False)
-
-    tokens = np.where(sees, tokens, (tokens + 1) % V)
-    _, changed = jacobian_and_logits(table, tokens)
-    rows = np.arange(T)
-    np.testing.assert_array_equal(
-      np.asarray(changed)[rows, rows], logits[rows, rows]
-    )
-
   @parameterized.product(
     positions=_POSITIONS, attention=('full', 'sliding_window')
   )
@@ -221,14 +146,14 @@ class CausalityTest(parameterized.TestCase):
       # Each of two layers looks WINDOW - 1 tokens further back.
       layers = 2
       sees &= ~np.tri(T, k=-layers * (WINDOW - 1) - 1, dtype=bool)
-    model, parameters = _model(
+    model, parameters = model_of(
       positions=positions, attention=attention, num_layers=layers
     )
-    self._assert_sees(model, parameters, sees)
+    assert_sees(model, parameters, sees)
 
   def test_without_attention_each_token_is_alone(self):
-    model, parameters = _model(attention='none', positions='learned')
-    self._assert_sees(model, parameters, np.eye(T, dtype=bool))
+    model, parameters = model_of(attention='none', positions='learned')
+    assert_sees(model, parameters, np.eye(T, dtype=bool))
 
 
 class ParametersTest(parameterized.TestCase):
@@ -264,16 +189,16 @@ class ParametersTest(parameterized.TestCase):
         for layer in range(L)
         for name, shape in block.items()
       }
-      _, parameters = _model(**changes)
+      _, parameters = model_of(**changes)
       self.assertEqual(shapes(parameters), common | blocks | others)
 
   def test_start(self):
-    model = CausalLM(_config(vocab_size=997, embed_dim=96, num_layers=2))
+    model = CausalLM(config_of(vocab_size=997, embed_dim=96, num_layers=2))
 
     @compile_fast
     def start():
       rng = jax.random.key(0, impl='rbg')  # quick to compile
-      parameters = model.init(rng, _TOKENS)['params']
+      parameters = model.init(rng, TOKENS)['params']
       blocks = [parameters[f'block_{layer}'] for layer in range(2)]
       outs = [
         block[half]['out']['kernel']
@@ -288,11 +213,11 @@ class ParametersTest(parameterized.TestCase):
       self.assertAlmostEqual(float(kernel.std()), 0.01, delta=0.001)
 
   def test_captured_weights(self):
-    model, parameters = _model()
+    model, parameters = model_of()
     watched = CausalLM(model.config, capture_weights=True)
-    logits, sown = run(model, parameters, _TOKENS, mutable='intermediates')
+    logits, sown = run(model, parameters, TOKENS, mutable='intermediates')
     self.assertEqual(dict(sown), {})
-    same, sown = run(watched, parameters, _TOKENS, mutable='intermediates')
+    same, sown = run(watched, parameters, TOKENS, mutable='intermediates')
     assert_close(same, logits, 1e-6)
     self.assertLen(sown['intermediates'], L)
     for block in sown['intermediates'].values():
@@ -304,9 +229,9 @@ class ParametersTest(parameterized.TestCase):
 
 class DropoutTest(parameterized.TestCase):
   def test_dropout(self):
-    model, parameters = _model(num_layers=1, dropout_rate=0.4)
-    without = CausalLM(_config(num_layers=1))
-    assert_dropout(model, without, parameters, _TOKENS, keeps_expectation=False)
+    model, parameters = model_of(num_layers=1, dropout_rate=0.4)
+    without = CausalLM(config_of(num_layers=1))
+    assert_dropout(model, without, parameters, TOKENS, keeps_expectation=False)
 
   def test_is_everywhere(self):
     seen = set()
@@ -318,9 +243,9 @@ class DropoutTest(parameterized.TestCase):
         seen.add((type(module), *drops))
       return call(*args, **options)
 
-    model, parameters = _model(dropout_rate=0.25)
+    model, parameters = model_of(dropout_rate=0.25)
     apply = functools.partial(
-      model.apply, parameters, _TOKENS, rngs={'dropout': jax.random.key(0)}
+      model.apply, parameters, TOKENS, rngs={'dropout': jax.random.key(0)}
     )
     with nn.intercept_methods(note):
       for deterministic in (True, False):
@@ -329,7 +254,7 @@ class DropoutTest(parameterized.TestCase):
     expected = itertools.product(kinds, (0.25,), (True, False))
     self.assertEqual(seen, set(expected))
     # On the embeddings too: where blocks add nothing, they are all there is.
-    model = CausalLM(_config(attention='none', dropout_rate=0.25))
+    model = CausalLM(config_of(attention='none', dropout_rate=0.25))
     for layer in range(L):
       half = parameters['params'][f'block_{layer}']['feed_forward']
       half['out'] = {'kernel': jnp.zeros((F, D))}
@@ -337,7 +262,7 @@ class DropoutTest(parameterized.TestCase):
       run(
         model,
         parameters,
-        _TOKENS,
+        TOKENS,
         deterministic=False,
         rngs={'dropout': jax.random.key(seed)},
       )
@@ -349,7 +274,7 @@ class DropoutTest(parameterized.TestCase):
 class ErrorsTest(parameterized.TestCase):
   def test_tokens_longer_than_the_context(self):
     for positions in _POSITIONS:
-      model, parameters = _model(positions=positions)
+      model, parameters = model_of(positions=positions)
       shape = functools.partial(jax.eval_shape, model.apply, parameters)
       whole = shape(np.zeros((B, CONTEXT), int))
       chex.assert_shape(whole, (B, CONTEXT, V))
@@ -359,13 +284,13 @@ class ErrorsTest(parameterized.TestCase):
         shape(np.zeros((B, CONTEXT + 1), int))
 
   def test_segments_fit_the_tokens(self):
-    model, parameters = _model()
+    model, parameters = model_of()
     for error, message, segments in (
-      (ValueError, r'mask: got arrays for query length 4', _SEGMENTS[:, 1:]),
+      (ValueError, r'mask: got arrays for query length 4', SEGMENTS[:, 1:]),
       (TypeError, 'query_ids: got dtype float32', np.ones((B, T), np.float32)),
     ):
       with self.assertRaisesRegex(error, message):
-        run(model, parameters, _TOKENS, segment_ids=segments)
+        run(model, parameters, TOKENS, segment_ids=segments)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """Dropout: its rate, its expectation, and what decides who is dropped."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 import attn
-from attn.weights import keep
+from attn.weights import dropout_seed, keep
 from tests.checks import assert_close, compile_fast
 from tests.inputs import normal
 
@@ -15,7 +17,11 @@ B, N, T, S = 2, 7, 3, 5
 _RNG = jax.random.key(3)
 
 _dropout = compile_fast(attn.dropout, static_argnums=1)
-_keep = compile_fast(keep, static_argnums=3)
+
+
+@functools.partial(compile_fast, static_argnums=3)
+def _keep(rng, queries, keys, rate):
+  return keep(dropout_seed(rng), queries, keys, rate)
 
 
 class DropoutTest(chex.TestCase):

@@ -1,5 +1,7 @@
 """Drawing tokens: the same as asking the model for one token after another."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,13 +52,13 @@ PROMPT = np.array([2, 7, 1])
 
 
 def naive(
-  model: CausalLM, params, prompt: np.ndarray, length: int
+  model: CausalLM, params, prompt: np.ndarray, length: int, **options
 ) -> list[int]:
   """The likeliest tokens, by one unpadded call after another."""
   tokens = prompt.tolist()
   for _ in range(length):
     seen = jnp.array([tokens[-CONTEXT:]])
-    logits = jax.jit(model.apply)({'params': params}, seen)
+    logits = jax.jit(model.apply)({'params': params}, seen, **options)
     tokens.append(int(logits[0, -1].argmax()))
   return tokens[len(prompt) :]
 
@@ -72,6 +74,23 @@ def test_likeliest_tokens_past_the_context(
   expected = naive(model, params, prompt, 7)
   assert len(set(expected)) > 2
   assert got.tolist() == [expected, expected]
+
+
+@pytest.mark.parametrize(('prompt_length', 'prefix'), [(3, 3), (8, 4)])
+def test_a_prompt_is_read_both_ways(
+  model: CausalLM, params, prompt_length: int, prefix: int
+):
+  config = dataclasses.replace(
+    model.config, attention='prefix', prefix_length=4
+  )
+  prompt = np.arange(prompt_length) * 5 % 13
+  got = generate(
+    CausalLM(config), params, prompt, length=3, seed=0, temperature=0
+  )
+  expected = naive(CausalLM(config), params, prompt, 3, prefix_length=prefix)
+  assert got[0].tolist() == expected
+  if prompt_length == 3:  # others may choose the same tokens
+    assert expected != naive(model, params, prompt, 3)
 
 
 def test_top_k_of_1_is_the_likeliest(model: CausalLM, params):

@@ -17,11 +17,11 @@ _ROOT = pathlib.Path(attn.__file__).parents[1]
 # ending in a dot stands for a folder, whose files may import each other.
 _FLOORS = (
   ('precision',),
-  ('scores', 'weights', 'heads', 'positions', 'masks'),
-  ('mods',),
+  ('scores', 'weights', 'heads', 'positions', 'masks.'),
+  ('mods.',),
   ('call', 'single_head'),
   ('backends.',),
-  ('dispatch',),
+  ('dispatch', 'inspection'),
   ('',),  # attn itself: the names it exports
   ('modules.',),
   ('training.',),
@@ -98,6 +98,8 @@ class LayersTest(parameterized.TestCase):
     for path in _files(_ROOT / 'attn'):
       if _floor(_module(path))[0] <= _floor('')[0]:
         roots = {name.partition('.')[0] for name in _imports(path)}
+        if path == _ROOT / 'attn' / 'masks' / 'drawing.py':
+          roots -= {'matplotlib'}  # when a picture is asked for, not before
         self.assertLessEqual(roots, allowed, path)
 
   def test_only_modules_know_linen(self):
@@ -137,13 +139,14 @@ class NamesTest(parameterized.TestCase):
       self.assertTrue(hasattr(attn, name), name)
 
   def test_no_file_bears_the_name_of_a_function(self):
-    functions = {
-      name
-      for name in attn.__all__
-      if not isinstance(getattr(attn, name), types.ModuleType)
-    }
-    for path in (_ROOT / 'attn').rglob('*'):
-      self.assertNotIn(path.stem, functions, path)
+    for module, folder in ((attn, 'attn'), (attn.masks, 'attn/masks')):
+      functions = {
+        name
+        for name in module.__all__
+        if not isinstance(getattr(module, name), types.ModuleType)
+      }
+      for path in (_ROOT / folder).rglob('*'):
+        self.assertNotIn(path.stem, functions, path)
 
   @parameterized.parameters(*((name,) for name in attn.__all__))
   def test_every_name_shows_an_example(self, name):
@@ -158,7 +161,7 @@ class NamesTest(parameterized.TestCase):
     self.assertRegex(doc, r'\n\nReturns:\n')
     self.assertRegex(doc, r'\n\nArgs:\n')
     for parameter in inspect.signature(function).parameters:
-      self.assertRegex(doc, rf'\n  {parameter}: ')
+      self.assertRegex(doc, rf'\n  \*{{0,2}}{parameter}: ')
 
   def test_every_mask_draws_itself(self):
     functions = {
@@ -167,15 +170,42 @@ class NamesTest(parameterized.TestCase):
       if inspect.isfunction(function) and not name.startswith('_')
     }
     self.assertLessEqual(
-      {'causal', 'dense', 'padding', 'segments', 'sliding_window'},
+      {'causal', 'dense', 'from_fn', 'padding', 'per_head', 'prefix'}
+      | {'block_diagonal', 'chunked', 'dilated', 'global_tokens', 'segments'}
+      | {'neighbourhood_2d', 'sliding_window'},
       set(functions),
     )
+    self.assertLessEqual(set(functions), set(attn.masks.__all__))
     for name, function in functions.items():
+      doc = inspect.getdoc(function)
       drawing = r'>>> print\(.*\.draw\(.*\)\)\n( *[01]( [01])*\n)+'
-      self.assertRegex(function.__doc__, drawing, name)
+      self.assertRegex(doc, drawing, name)
+      for part in ('Args:', 'Returns:', 'Raises:'):
+        self.assertIn(f'\n\n{part}\n', doc, name)
+      for parameter in inspect.signature(function).parameters:
+        self.assertRegex(doc, rf'\n  \*{{0,2}}{parameter}: ', name)
+
+  def test_every_mod_shows_an_example_and_documents_itself(self):
+    functions = {
+      name: getattr(attn.mods, name)
+      for name in attn.mods.__all__
+      if inspect.isfunction(getattr(attn.mods, name))
+    }
+    self.assertLessEqual(
+      {'alibi', 'compose', 'relative_bias', 'soft_cap', 'temperature'},
+      set(functions),
+    )
+    self.assertEqual(attn.mods.__all__, sorted(set(attn.mods.__all__)))
+    for name, function in functions.items():
+      doc = inspect.getdoc(function)
+      for part in ('Args:', 'Returns:', 'Raises:', 'Example:\n  >>> '):
+        self.assertIn(f'\n\n{part}', doc, name)
+      for parameter in inspect.signature(function).parameters:
+        self.assertRegex(doc, rf'\n  \*{{0,2}}{parameter}: ', name)
 
   def test_every_kernel_file_has_its_test(self):
-    for path in (_ROOT / 'attn').glob('*.py'):
+    folders = [_ROOT / 'attn' / name for name in ('masks', 'mods')]
+    for path in [*(_ROOT / 'attn').glob('*.py'), *folders]:
       if path.stem not in _TESTED_ELSEWHERE:
         test = _ROOT / 'tests' / f'{path.stem}_test.py'
         self.assertTrue(test.exists(), test)

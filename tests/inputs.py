@@ -1,10 +1,18 @@
 """Random arguments of attention, every axis of a size of its own."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
+from attn import dispatch
+from attn.backends.blockwise import blockwise
+
+# The sizes of tests fit into one tile, which leaves the loops untested.
+dispatch._BACKENDS['small tiles'] = functools.partial(blockwise, sides=(2, 3))
+
 # Whatever computes attention must pass every test that runs over these names.
-IMPLEMENTATIONS = ('dense',)
+IMPLEMENTATIONS = ('dense', 'blockwise', 'small tiles')
 
 # B batch, T queries, S keys, K key/value heads, N query heads, H and HV sizes.
 B, T, S, K, N, H, HV = 3, 5, 7, 2, 4, 11, 13

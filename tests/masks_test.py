@@ -16,6 +16,10 @@ from tests.inputs import HV, B, N, S, T, qkv
 from tests.mask_cases import CASES, KEY_IDS
 
 
+def _after(b, n, q, k):
+  return q > k
+
+
 class MasksTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True)
   @parameterized.parameters(*CASES)
@@ -44,6 +48,9 @@ class MasksTest(chex.TestCase):
     ('or', (1, N, T, S)),
     ('dense', (B, N, T, S)),
     ('dense for queries', (B, 1, T, S)),
+    ('per head', (B, N, T, S)),
+    ('prefix by array', (T, S)),
+    ('function', (T, S)),
   )
   def test_written_out_no_larger_than_it_must(self, name, shape):
     chex.assert_shape(CASES[name][0]().dense(T, S), shape)
@@ -63,11 +70,51 @@ class MasksTest(chex.TestCase):
       ),
       (masks.segments(ids[1:4], ids), '1 1 0 0 0 / 0 0 1 1 1 / 0 0 1 1 1'),
       (masks.dense(jnp.eye(3, 5) > 0), '1 0 0 0 0 / 0 1 0 0 0 / 0 0 1 0 0'),
+      (masks.causal(jnp.array(1)), '1 1 0 0 0 / 1 1 1 0 0 / 1 1 1 1 0'),
+      (masks.dilated(2), '1 0 1 0 1 / 0 1 0 1 0 / 1 0 1 0 1'),
+      (masks.dilated(3), '1 0 0 1 0 / 0 1 0 0 1 / 0 0 1 0 0'),
+      (masks.chunked(2), '1 1 0 0 0 / 1 1 0 0 0 / 0 0 1 1 0'),
+      (masks.prefix(2), '1 1 0 0 0 / 1 1 0 0 0 / 1 1 0 0 0'),
+      (masks.prefix(jnp.array(1)), '1 0 0 0 0 / 1 0 0 0 0 / 1 0 0 0 0'),
+      (masks.prefix(0), '0 0 0 0 0 / 0 0 0 0 0 / 0 0 0 0 0'),
+      (masks.global_tokens(1), '1 1 1 1 1 / 1 0 0 0 0 / 1 0 0 0 0'),
+      (masks.global_tokens((1,)), '0 1 0 0 0 / 1 1 1 1 1 / 0 1 0 0 0'),
+      (masks.global_tokens([]), '0 0 0 0 0 / 0 0 0 0 0 / 0 0 0 0 0'),
+      (masks.block_diagonal([1, 3]), '1 0 0 0 0 / 0 1 1 1 0 / 0 1 1 1 0'),
+      (masks.block_diagonal([2], [1]), '1 0 0 0 0 / 1 0 0 0 0 / 0 0 0 0 0'),
+      (masks.neighbourhood_2d(2, 2, 0), '1 0 0 0 0 / 0 1 0 0 0 / 0 0 1 0 0'),
+      (
+        masks.neighbourhood_2d(2, 2, (1, 0)),
+        '1 0 1 0 0 / 0 1 0 1 0 / 1 0 1 0 0',
+      ),
+      (
+        masks.neighbourhood_2d(2, 2, (0, 1)),
+        '1 1 0 0 0 / 1 1 0 0 0 / 0 0 1 1 0',
+      ),
+      (
+        masks.per_head([masks.dilated(4), masks.causal()]),
+        '1 0 0 0 1 / 0 1 0 0 0 / 0 0 1 0 0',
+      ),
+      (
+        masks.from_fn(lambda b, n, q, k: q + k == 2),
+        '0 0 1 0 0 / 0 1 0 0 0 / 1 0 0 0 0',
+      ),
       (~masks.causal(), '0 1 1 1 1 / 0 0 1 1 1 / 0 0 0 1 1'),
     ):
       self.assertEqual(mask.draw(3, 5), drawing.replace(' / ', '\n'))
     # Of many batch elements, the first.
     self.assertEqual(CASES['padding'][0]().draw(1, 7), '1 1 1 1 0 0 0')
+
+  def test_pictures(self):
+    mask = CASES['padding'][0]()
+    ax = mask.plot(T, S)
+    np.testing.assert_array_equal(
+      ax.images[0].get_array(), mask.dense(T, S)[0, 0]
+    )
+    self.assertEqual((ax.get_xlabel(), ax.get_ylabel()), ('key', 'query'))
+    self.assertIs(masks.causal().plot(T, S, ax), ax)
+    self.assertLen(ax.images, 2)
+    ax.figure.clear()
 
   def test_a_window_as_wide_as_the_text_is_causal(self):
     causal = masks.causal().dense(T, S)
@@ -76,6 +123,37 @@ class MasksTest(chex.TestCase):
       chex.assert_trees_all_equal(window, causal)
     narrower = masks.sliding_window(T - 2, 0).dense(T, S)
     self.assertFalse(bool((narrower == causal).all()))
+
+  def test_numbers_too_large_for_positions(self):
+    far = 10**12
+    for mask, same in (
+      (masks.causal(far), masks.prefix(S)),
+      (masks.causal(-far), ~masks.prefix(S)),
+      (masks.sliding_window(far, 2**31 - 1), masks.prefix(far)),
+      (masks.sliding_window(far, 0), masks.causal()),
+      (masks.dilated(far), masks.sliding_window(0, 0)),
+      (masks.chunked(far), masks.global_tokens(far)),
+      (masks.neighbourhood_2d(1, S, far), masks.prefix(S)),
+    ):
+      chex.assert_trees_all_equal(mask.dense(T, S), same.dense(T, S))
+      np.testing.assert_array_equal(
+        mask.blocks(T, S, 2, 3), same.blocks(T, S, 2, 3)
+      )
+
+  def test_known_masks_made_of_these(self):
+    for mask, same in (
+      # Longformer, where the window is as wide as the text.
+      (masks.sliding_window(T, S) | masks.global_tokens(1), masks.prefix(S)),
+      (masks.dilated(1), masks.prefix(S)),
+      (masks.chunked(1), masks.sliding_window(0, 0)),
+      (masks.prefix(1) | masks.causal(), masks.causal()),
+      (masks.neighbourhood_2d(1, S, 2), masks.sliding_window(2, 2)),
+      (masks.block_diagonal([2, 2, 2, 2]), masks.chunked(2)),
+      (masks.per_head([masks.causal()]), masks.causal()),
+      (masks.causal().shift(keys=2), masks.causal(2)),
+    ):
+      written = mask.dense(T, S).reshape(T, S)
+      chex.assert_trees_all_equal(written, same.dense(T, S))
 
   @parameterized.parameters(jnp.int32, jnp.int64, jnp.uint8)
   def test_integers_of_any_width(self, dtype):
@@ -139,6 +217,14 @@ class ValuesTest(parameterized.TestCase):
       ('segments', 2),
       ('dense', 1),
       ('expression', 2),
+      ('causal by array', 1),
+      ('prefix', 0),
+      ('prefixes', 1),
+      ('per head', 3),
+      ('function', 0),
+      ('function of all', 1),
+      ('shifted', 0),
+      ('shifted arrays', 2),
     ):
       self.assertLen(jax.tree.leaves(CASES[name][0]()), leaves, name)
 
@@ -152,6 +238,18 @@ class ValuesTest(parameterized.TestCase):
       (masks.causal(1), masks.causal(1), masks.causal(2)),
       (masks.causal(0), masks.causal(), masks.sliding_window(0, 0)),
       (build(1), build(1), build(2)),
+      (
+        masks.global_tokens([3, 1, 3]),
+        masks.global_tokens(np.array([1, 3])),
+        masks.global_tokens(3),
+      ),
+      (
+        masks.per_head([build(1), masks.from_fn(_after)]),
+        masks.per_head((build(1), masks.from_fn(_after))),
+        masks.per_head([build(1), masks.from_fn(lambda *i: i[2] > i[3])]),
+      ),
+      (build(1).shift(1, 2), build(1).shift(1, 2), build(1).shift(2, 1)),
+      (masks.causal(np.int64(3)), masks.causal(3), masks.causal(jnp.array(3))),
     ):
       self.assertEqual(one, same)
       self.assertEqual(hash(one), hash(same))
@@ -161,10 +259,21 @@ class ValuesTest(parameterized.TestCase):
   def test_masks_with_arrays_are_keys_too(self):
     # Arrays have no truth value: such masks are equal to themselves only.
     build = CASES['expression'][0]
-    one, other = build(), build()
-    self.assertEqual(one, one)
-    self.assertNotEqual(one, other)
-    self.assertLen({one, one, other}, 2)
+    lengths = jnp.array([1, 2])
+    function = lambda b, n, q, k, lengths: q < lengths[k]  # noqa: E731
+    for one, other in (
+      (build(), build()),
+      (
+        masks.from_fn(function, lengths),
+        masks.from_fn(function, lengths + 0),
+      ),
+    ):
+      self.assertEqual(one, one)
+      self.assertNotEqual(one, other)
+      self.assertLen({one, one, other}, 2)
+    self.assertEqual(
+      masks.from_fn(function, lengths), masks.from_fn(function, lengths)
+    )
 
   def test_immutable(self):
     with self.assertRaises(dataclasses.FrozenInstanceError):
@@ -222,6 +331,16 @@ class ValuesTest(parameterized.TestCase):
     np.testing.assert_array_equal(mask.key_lengths, [5])
     np.testing.assert_array_equal(seen, [2, 3, 4])
 
+  def test_one_program_decodes_at_every_position(self):
+    cached = jnp.arange(S)
+
+    def step(position, _):
+      mask = masks.causal(position) & masks.prefix(position + 1)
+      return position + 1, mask.dense(1, S)[0] & (cached >= 0)
+
+    _, seen = jax.jit(lambda: jax.lax.scan(step, 0, length=S))()
+    chex.assert_trees_all_equal(seen, masks.causal().dense(S, S))
+
   def test_attention_maps_over_masks(self):
     arguments, ids = qkv(), jnp.asarray(KEY_IDS)
     mask = masks.segments(ids[:, :T], ids) & masks.causal(1)
@@ -238,92 +357,6 @@ class ValuesTest(parameterized.TestCase):
       **arguments, mask=oracles.mask(rule, B, N, T, S)
     )
     assert_close(context, expected.context)
-
-
-class ErrorsTest(parameterized.TestCase):
-  @parameterized.parameters(((-1, 0), 'left'), ((0, -1), 'right'))
-  def test_windows_have_a_size(self, sizes, name):
-    with self.assertRaisesRegex(
-      ValueError, f'{name}: got -1, wanted at least 0'
-    ):
-      masks.sliding_window(*sizes)
-
-  @parameterized.parameters('key_lengths', 'query_lengths')
-  def test_lengths_are_integers(self, name):
-    with self.assertRaisesRegex(
-      TypeError, f'{name}: got dtype float32, wanted integers'
-    ):
-      masks.padding(**{name: jnp.ones(B)})
-
-  def test_lengths_are_of_one_batch(self):
-    with self.assertRaisesRegex(
-      ValueError, r'query_lengths: got shape \(3,\), wanted \(2,\)'
-    ):
-      masks.padding(jnp.array([1, 2]), jnp.array([1, 2, 3]))
-
-  def test_ids(self):
-    ids = jnp.zeros((B, T), int)
-    with self.assertRaisesRegex(
-      TypeError, 'query_ids: got dtype float32, wanted integers'
-    ):
-      masks.segments(jnp.ones(T))
-    with self.assertRaisesRegex(
-      TypeError, 'key_ids: got dtype bool, wanted integers'
-    ):
-      masks.segments(ids, jnp.ones(S, bool))
-    with self.assertRaisesRegex(
-      ValueError, r'query_ids: got shape \(\), wanted at least one axis'
-    ):
-      masks.segments(jnp.array(1))
-    with self.assertRaisesRegex(
-      ValueError, r'key_ids: got shape \(2, 7\), wanted batch axes \(3,\)'
-    ):
-      masks.segments(ids, jnp.zeros((2, S), int))
-
-  def test_arrays_are_boolean_and_have_four_axes(self):
-    with self.assertRaisesRegex(
-      TypeError, r'array: got dtype float32, wanted bool \(True = may attend\)'
-    ):
-      masks.dense(jnp.ones((T, S)))
-    with self.assertRaisesRegex(
-      ValueError, r'array: got shape \(1, 1, 1, 1, 1\), wanted at most \[B, N,'
-    ):
-      masks.dense(jnp.ones((1,) * 5, bool))
-
-  def test_lengths_are_those_of_the_arrays(self):
-    mask = CASES['segments'][0]()
-    with self.assertRaisesRegex(
-      ValueError, 'num_queries: got 4, but the arrays of the mask are for 5'
-    ):
-      mask.dense(4, S)
-    with self.assertRaisesRegex(
-      ValueError, 'num_keys: got 8, but the arrays of the mask are for 7'
-    ):
-      mask.draw(T, 8)
-
-  @parameterized.parameters(
-    ((2, 1, 1, 1), (3, 1, 1, 1), 'batch sizes, 2 and 3'),
-    ((2, 1, 1), (3, 1, 1), 'numbers of heads, 2 and 3'),
-    ((2, 1), (3, 1), 'query lengths, 2 and 3'),
-    ((2,), (3,), 'key lengths, 2 and 3'),
-  )
-  def test_parts_are_for_one_size(self, one, other, message):
-    mask = masks.dense(jnp.ones(one, bool)) & masks.dense(jnp.ones(other, bool))
-    with self.assertRaisesRegex(
-      ValueError, f'mask: got parts for different {message}'
-    ):
-      mask.dense(T, S)
-
-  def test_masks_combine_with_masks_only(self):
-    for other in (jnp.ones((T, S), bool), True, None):
-      with self.assertRaises(TypeError):
-        masks.causal() & other
-      with self.assertRaises(TypeError):
-        masks.causal() | other
-
-  def test_the_base_defines_nothing(self):
-    with self.assertRaisesRegex(TypeError, 'Mask does not define a mask'):
-      masks.Mask().dense(T, S)
 
 
 if __name__ == '__main__':

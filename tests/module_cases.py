@@ -178,7 +178,8 @@ def multi_head(
       where = np.broadcast_to(where, tokens.shape[:2])
       array = oracles.rope(array, where[..., None], rope_base)
     arrays.append(array)
-  attention = oracles.Attention(*arrays, **options)
+  sink = parameters.get('sink')
+  attention = oracles.Attention(*arrays, sink=sink, **options)
   context = attention.context.reshape(*x.shape[:2], -1)
   return linear(parameters['out'], context), attention.weights
 

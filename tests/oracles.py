@@ -4,6 +4,7 @@ Nothing here is shared with the library, not even jax.  Loops run over single
 scores, so that no axis can be confused with another.
 """
 
+import fractions
 import itertools
 
 import numpy as np
@@ -114,6 +115,24 @@ def sinusoidal_positions(positions, size, base=10_000.0):
   return out
 
 
+def relative_bucket(
+  distance, num_buckets=32, *, bidirectional=True, max_distance=128
+):
+  """T5's bucket of one distance, k - q, in exact fractions."""
+  size = num_buckets // 2 if bidirectional else num_buckets
+  first = size if bidirectional and distance > 0 else 0
+  away = abs(distance) if bidirectional or distance < 0 else 0
+  exact = size // 2
+  if away < exact:
+    return first + int(away)
+  bucket = exact
+  power = fractions.Fraction(int(away), exact) ** (size - exact)
+  step = fractions.Fraction(max_distance, exact)
+  while bucket < size - 1 and power >= step ** (bucket + 1 - exact):
+    bucket += 1
+  return first + bucket
+
+
 def mask(rule, batch, heads, num_queries, num_keys):
   """bool[B, N, T, S] from `rule(b, n, q, k)`, one entry at a time."""
   out = np.zeros((batch, heads, num_queries, num_keys), bool)
@@ -219,6 +238,25 @@ class Attention:
 
   def _arrays(self):
     return self.query, self.key, self.value
+
+
+def statistics(weights):
+  """Of weights [B, N, T, S]: entropy, mass, largest weight and its key.
+
+  [B, T, N], but mass [B, S, N].
+  """
+  batch, heads, num_queries, num_keys = weights.shape
+  entropy, top_weight = np.zeros((2, batch, num_queries, heads))
+  top_key = np.full((batch, num_queries, heads), -1)
+  mass = np.zeros((batch, num_keys, heads))
+  for b, n, t, s in np.ndindex(*weights.shape):
+    weight = weights[b, n, t, s]
+    mass[b, s, n] += weight
+    if weight > 0:
+      entropy[b, t, n] -= weight * np.log(weight)
+    if weight > top_weight[b, t, n]:
+      top_weight[b, t, n], top_key[b, t, n] = weight, s
+  return entropy, mass, top_weight, top_key
 
 
 def sum_to(x, shape):

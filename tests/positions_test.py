@@ -1,5 +1,7 @@
 """Positions: waves, rotations and slopes."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -190,6 +192,74 @@ class AlibiTest(parameterized.TestCase):
       ValueError, 'num_heads: got 0, wanted at least 1'
     ):
       attn.alibi_slopes(0)
+
+
+class RelativeBucketsTest(parameterized.TestCase):
+  def test_known_values(self):
+    # Where the buckets of the published defaults begin, in both directions.
+    starts = [*range(8), 8, 12, 16, 23, 32, 46, 64, 91]
+    past = np.searchsorted(starts, np.arange(300), side='right') - 1
+    for sign, first in ((-1, 0), (1, 16)):
+      distance = sign * jnp.arange(1, 300)
+      actual = attn.relative_buckets(distance)
+      np.testing.assert_array_equal(actual, past[1:] + first)
+    self.assertEqual(int(attn.relative_buckets(0)), 0)
+    # And of a decoder, which sees the past alone.
+    starts = [*range(16), 16, 19, 21, 24, 27, 31, 35, 40]
+    starts += [46, 52, 59, 67, 77, 87, 99, 113]
+    past = np.searchsorted(starts, np.arange(300), side='right') - 1
+    actual = attn.relative_buckets(-jnp.arange(300), bidirectional=False)
+    np.testing.assert_array_equal(actual, past)
+    actual = attn.relative_buckets(jnp.arange(300), bidirectional=False)
+    np.testing.assert_array_equal(actual, 0)
+
+  @parameterized.product(
+    num_buckets=(4, 6, 10, 32, 64),
+    bidirectional=(True, False),
+    max_distance=(33, 64, 128, 1000),
+  )
+  def test_equals_fractions(self, num_buckets, bidirectional, max_distance):
+    options = {'bidirectional': bidirectional, 'max_distance': max_distance}
+    distance = np.arange(-1100, 1100).reshape(2, 11, 100)
+    actual = attn.relative_buckets(
+      jnp.asarray(distance), num_buckets, **options
+    )
+    chex.assert_type(actual, jnp.int32)
+    rule = functools.partial(
+      oracles.relative_bucket, num_buckets=num_buckets, **options
+    )
+    np.testing.assert_array_equal(actual, np.vectorize(rule)(distance))
+    self.assertEqual((actual.min(), actual.max()), (0, num_buckets - 1))
+
+  @parameterized.parameters(jnp.int8, jnp.int64, jnp.uint32)
+  def test_any_integers(self, dtype):
+    with jax.enable_x64(True):
+      actual = attn.relative_buckets(jnp.arange(100, dtype=dtype))
+    chex.assert_type(actual, jnp.int32)
+    np.testing.assert_array_equal(
+      actual, [oracles.relative_bucket(d) for d in range(100)]
+    )
+
+  @parameterized.parameters(
+    ((1.5,), {}, TypeError, 'distance: got dtype float32, wanted integers'),
+    ((0, 7), {}, ValueError, 'num_buckets: got 7, wanted an even number of'),
+    ((0, 2), {}, ValueError, 'num_buckets: got 2, .* of at least 4'),
+    (
+      (0, 1),
+      {'bidirectional': False},
+      ValueError,
+      'num_buckets: got 1, wanted at least 2',
+    ),
+    (
+      (0,),
+      {'max_distance': 8},
+      ValueError,
+      'max_distance: got 8, wanted more than 8',
+    ),
+  )
+  def test_errors(self, args, options, error, message):
+    with self.assertRaisesRegex(error, message):
+      attn.relative_buckets(*args, **options)
 
 
 if __name__ == '__main__':

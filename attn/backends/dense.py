@@ -6,10 +6,12 @@ head.  Whatever another backend computes must equal this.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from attn.call import Call, ScoreMod
 from attn.scores import dot_product_scores
@@ -28,6 +30,26 @@ def dense(call: Call) -> tuple[Array, Array]:
     The context, [B, T, N, Hv] in the dtype of query, and the logarithm of each
     softmax's denominator, [B, T, N] in at least float32.
   """
+  context, residual = _over_heads(call, _one_head)
+  context = jnp.moveaxis(context, 1, 2).astype(call.query.dtype)
+  return context, jnp.moveaxis(residual, 1, 2)
+
+
+def dense_weights(call: Call) -> Array:
+  """The weights that `dense` averages values with, before dropout.
+
+  Args:
+    call: The call.
+
+  Returns:
+    float[B, N, T, S] in at least float32.  A row that is NaN in the context is
+    NaN at the keys that it may attend to, and 0 elsewhere.
+  """
+  return _over_heads(call, _weights_of_head)
+
+
+def _over_heads(call: Call, one_head: Callable[..., Any]) -> Any:
+  """Compute all heads of all batches; arrays [B, N, ...]."""
   batch, heads, num_queries, num_keys = call.sizes
   kv_heads = call.key.shape[2]
   grid = (batch, kv_heads, heads // max(kv_heads, 1))
@@ -40,11 +62,11 @@ def dense(call: Call) -> tuple[Array, Array]:
       return None
     return jnp.broadcast_to(x, (batch, heads, *shape)).reshape(*grid, *shape)
 
-  mask = None if call.mask is None else call.mask.dense(num_queries, num_keys)
+  mask = _written(call)
   b, n = (x.astype(jnp.int32) for x in jnp.ogrid[:batch, :heads])
-  attend = functools.partial(_one_head, call)
+  attend = functools.partial(one_head, call)
   attend = jax.vmap(attend, in_axes=(0, None, None, 0, 0, 0, 0, 0))
-  context, residual = jax.vmap(jax.vmap(attend))(
+  out = jax.vmap(jax.vmap(attend))(
     per_head(heads_first(call.query), num_queries, call.query.shape[3]),
     heads_first(call.key),
     heads_first(call.value),
@@ -54,10 +76,19 @@ def dense(call: Call) -> tuple[Array, Array]:
     per_head(b),
     per_head(n),
   )
-  context = context.reshape(batch, heads, num_queries, call.value.shape[3])
-  residual = residual.reshape(batch, heads, num_queries)
-  context = jnp.moveaxis(context, 1, 2).astype(call.query.dtype)
-  return context, jnp.moveaxis(residual, 1, 2)
+  return jax.tree.map(lambda x: x.reshape(batch, heads, *x.shape[3:]), out)
+
+
+def _written(call: Call) -> Array | None:
+  """The mask, [T, S] or [B, N, T, S]."""
+  if call.mask is None:
+    return None
+  num_queries, num_keys = call.sizes[2:]
+  if jax.tree.leaves(call.mask) or num_queries * num_keys > 2**16:
+    return call.mask.dense(num_queries, num_keys)
+  # As a small constant it costs a third of what comparing indices costs.
+  with jax.ensure_compile_time_eval():
+    return jnp.asarray(np.asarray(call.mask.dense(num_queries, num_keys)))
 
 
 def _one_head(
@@ -72,18 +103,8 @@ def _one_head(
   n: Array,
 ) -> tuple[Array, Array]:
   """Query [T, H], key [S, H], value [S, Hv] → context [T, Hv], residual [T]."""
-  query, query_is_finite = _zero_unless_finite(query)
-  key, key_is_finite = _zero_unless_finite(key)
   value, value_is_finite = _zero_unless_finite(value)
-  scores = dot_product_scores(query, key, scale=call.scale)
-  if call.score_mod is not None:
-    scores = _modify(call.score_mod, scores, b, n)
-  if bias is not None:
-    scores = scores + bias.astype(scores.dtype)
-  finite = query_is_finite[:, None] & (key_is_finite & value_is_finite)
-  # A score of -inf is as good as a mask, also where the key is NaN.
-  scores = jnp.where(finite | (scores == -jnp.inf), scores, jnp.nan)
-  visible = scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+  scores, visible = _scores(call, query, key, value_is_finite, bias, mask, b, n)
   # Not by the maximum: from 64 keys on, XLA's on a CPU passes over NaN.
   poisoned = ~(visible < jnp.inf).all(-1)
   scores = jnp.where(poisoned[:, None], 0, scores)
@@ -97,6 +118,52 @@ def _one_head(
     jnp.where(poisoned[:, None], jnp.nan, context),
     jnp.where(poisoned, jnp.nan, residual),
   )
+
+
+def _weights_of_head(
+  call: Call,
+  query: Array,
+  key: Array,
+  value: Array,
+  bias: Array | None,
+  mask: Array | None,
+  sink: Array | None,
+  b: Array,
+  n: Array,
+) -> Array:
+  """Of the same arrays, weights [T, S]."""
+  _, value_is_finite = _zero_unless_finite(value)
+  scores, visible = _scores(call, query, key, value_is_finite, bias, mask, b, n)
+  poisoned = ~(visible < jnp.inf).all(-1, keepdims=True)
+  weights = softmax(jnp.where(poisoned, 0, scores), mask, sink=sink)
+  return jnp.where(poisoned & (visible != -jnp.inf), jnp.nan, weights)
+
+
+def _scores(
+  call: Call,
+  query: Array,
+  key: Array,
+  value_is_finite: Array,
+  bias: Array | None,
+  mask: Array | None,
+  b: Array,
+  n: Array,
+) -> tuple[Array, Array]:
+  """Scores [T, S], NaN where poisoned; and the same, -inf where masked."""
+  query, query_is_finite = _zero_unless_finite(query)
+  key, key_is_finite = _zero_unless_finite(key)
+  scores = dot_product_scores(query, key, scale=call.scale)
+  finite = query_is_finite[:, None] & (key_is_finite & value_is_finite)
+  if call.score_mod is not None:
+    # A derivative that is NaN at a hidden score would pass through 0 * NaN.
+    shown = finite if mask is None else finite & mask
+    scores = _modify(call.score_mod, jnp.where(shown, scores, 0), b, n)
+  if bias is not None:
+    scores = scores + bias.astype(scores.dtype)
+  # A score of -inf is as good as a mask, also where the key is NaN.
+  scores = jnp.where(finite | (scores == -jnp.inf), scores, jnp.nan)
+  visible = scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+  return scores, visible
 
 
 def _zero_unless_finite(x: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from attn.call import ScoreMod
 from attn.masks import Mask
 from attn.modules.linear import Linear
 from attn.modules.multi_head import MultiHeadAttention
@@ -101,6 +102,7 @@ class TransformerBlock(nn.Module):
     x: Array,
     *,
     mask: Array | Mask | None = None,
+    score_mod: ScoreMod | None = None,
     positions: Array | None = None,
     deterministic: bool = True,
   ) -> Array:
@@ -109,6 +111,7 @@ class TransformerBlock(nn.Module):
     Args:
       x: float[*B, T, D].
       mask: As in `attn.attention`.
+      score_mod: As in `attn.attention`; applied after the layer's own.
       positions: int[*B, T], for rotary attention.
       deterministic: Without dropout.
 
@@ -121,6 +124,7 @@ class TransformerBlock(nn.Module):
       added = self.attention(
         make_norm(self.norm, 'attention_norm', x.dtype)(x),
         mask=mask,
+        score_mod=score_mod,
         positions=positions,
         deterministic=deterministic,
       )

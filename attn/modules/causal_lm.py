@@ -1,123 +1,19 @@
 """A causal language model: what is the next token?"""
 
-import dataclasses
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from attn import masks
-from attn.modules.block import (
-  ACTIVATIONS,
-  NORMS,
-  FeedForward,
-  TransformerBlock,
-  make_norm,
-)
+from attn.mods import Mod, alibi, compose, soft_cap
+from attn.modules.block import FeedForward, TransformerBlock, make_norm
+from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.linear import Linear
 from attn.modules.multi_head import MultiHeadAttention
+from attn.modules.relative_bias import RelativeBias
 from attn.positions import sinusoidal_positions
 
 Array = jax.Array
-
-ATTENTIONS = ('full', 'sliding_window', 'none')
-POSITIONS = ('learned', 'sinusoidal', 'rotary', 'none')
-
-
-@dataclasses.dataclass(frozen=True)
-class CausalLMConfig:
-  """Everything that shapes a `CausalLM`.
-
-  Attributes:
-    vocab_size: V.
-    context: The most tokens seen at once; learned positions go no further.
-    num_layers: L.
-    embed_dim: D.
-    num_heads: N, a divisor of D.
-    num_kv_heads: K, a divisor of N; 0 stands for N.
-    mlp_dim: F.
-    attention: 'full', 'sliding_window', or 'none' to leave it out.
-    window: Keys that a sliding window sees, the token itself included.
-    positions: 'learned', 'sinusoidal', 'rotary' or 'none'.
-    rope_base: Base of the rotary angles.
-    norm: 'layernorm' or 'rmsnorm'.
-    activation: 'gelu', 'relu2' or 'swiglu'.
-    qk_norm: Normalise queries and keys.
-    tied_head: The embedding table is also the vocabulary head.
-    dropout_rate: On the embeddings, on attention weights and on what each half
-      of a block adds.
-  """
-
-  vocab_size: int
-  context: int
-  num_layers: int
-  embed_dim: int
-  num_heads: int
-  num_kv_heads: int
-  mlp_dim: int
-  attention: str
-  window: int
-  positions: str
-  rope_base: float
-  norm: str
-  activation: str
-  qk_norm: bool
-  tied_head: bool
-  dropout_rate: float
-
-  def __post_init__(self) -> None:
-    for name in (
-      'vocab_size',
-      'context',
-      'num_layers',
-      'embed_dim',
-      'num_heads',
-      'mlp_dim',
-      'window',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name}: got {getattr(self, name)}, wanted at least 1'
-        )
-    if self.embed_dim % self.num_heads:
-      raise ValueError(
-        f'num_heads: got {self.num_heads}, wanted a divisor of embed_dim '
-        f'{self.embed_dim}'
-      )
-    if self.num_kv_heads < 0 or self.num_heads % (self.num_kv_heads or 1):
-      raise ValueError(
-        f'num_kv_heads: got {self.num_kv_heads}, wanted 0 or a divisor of '
-        f'num_heads {self.num_heads}'
-      )
-    if not 0 <= self.dropout_rate < 1:
-      raise ValueError(
-        f'dropout_rate: got {self.dropout_rate}, wanted a rate in [0, 1)'
-      )
-    for name, known in (
-      ('attention', ATTENTIONS),
-      ('positions', POSITIONS),
-      ('norm', NORMS),
-      ('activation', ACTIVATIONS),
-    ):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f'{name}: got {getattr(self, name)!r}, wanted one of {known}'
-        )
-    if self.positions == 'sinusoidal' and self.embed_dim % 2:
-      raise ValueError(
-        f'embed_dim: got {self.embed_dim}, wanted an even width for sinusoidal '
-        'positions'
-      )
-    if self.positions == 'rotary' and (self.embed_dim // self.num_heads) % 2:
-      raise ValueError(
-        f'num_heads: got {self.num_heads}, wanted an even head size for rotary '
-        f'positions (embed_dim is {self.embed_dim})'
-      )
-    if self.positions == 'rotary' and not 0 < self.rope_base < math.inf:
-      raise ValueError(
-        f'rope_base: got {self.rope_base}, wanted a positive number'
-      )
 
 
 class CausalLM(nn.Module):
@@ -151,6 +47,7 @@ class CausalLM(nn.Module):
     *,
     segment_ids: Array | None = None,
     positions: Array | None = None,
+    prefix_length: int | Array | None = None,
     deterministic: bool = True,
   ) -> Array:
     """Logits of the next token at every position.
@@ -158,7 +55,8 @@ class CausalLM(nn.Module):
     Args:
       tokens: int[B, T], T at most the context.
       segment_ids: int[B, T]; tokens see only their own segment.
-      positions: int[B, T]; 0, 1, ... if None.
+      positions: int[B, T], place within the document; 0, 1, ... if None.
+      prefix_length: In place of the config's; one number.
       deterministic: Without dropout.
 
     Returns:
@@ -172,6 +70,9 @@ class CausalLM(nn.Module):
       raise ValueError(
         f'tokens: got {length}, wanted at most the context, {config.context}'
       )
+    if prefix_length is None:
+      prefix_length = config.prefix_length
+    mask = self._mask(segment_ids, positions, prefix_length)
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
     table = nn.Embed(
@@ -182,7 +83,6 @@ class CausalLM(nn.Module):
     )
     x = table(tokens) + self._position_embeddings(positions)
     x = nn.Dropout(config.dropout_rate, deterministic=deterministic)(x)
-    mask = self._mask(segment_ids)
     for layer in range(config.num_layers):
       x = self._block(layer)(
         x, mask=mask, positions=positions, deterministic=deterministic
@@ -208,13 +108,49 @@ class CausalLM(nn.Module):
       case _:
         return jnp.zeros((), jnp.float32)
 
-  def _mask(self, segment_ids: Array | None) -> masks.Mask:
-    mask = masks.causal()
-    if self.config.attention == 'sliding_window':
-      mask = mask & masks.sliding_window(self.config.window - 1, 0)
+  def _mask(
+    self,
+    segment_ids: Array | None,
+    positions: Array | None,
+    prefix_length: int | Array,
+  ) -> masks.Mask:
+    config, mask = self.config, masks.causal()
+    near = masks.sliding_window(config.window - 1, 0)
+    match config.attention:
+      case 'sliding_window':
+        mask = mask & near
+      case 'dilated':
+        reach = (config.window - 1) * config.dilation
+        near = masks.sliding_window(reach, 0)
+        mask = mask & near & masks.dilated(config.dilation)
+      case 'chunked':
+        mask = mask & _chunks(config.chunk_size, positions)
+      case 'global':
+        mask = mask & (near | _global(config.global_tokens, positions))
+      case 'prefix':
+        mask = mask | _prefix(prefix_length, positions)
     if segment_ids is not None:
       mask = mask & masks.segments(segment_ids)
     return mask
+
+  def _score_mod(self) -> Mod | None:
+    config = self.config
+    # A cap is for what queries and keys say, not for where they stand.
+    mods = [soft_cap(config.soft_cap)] if config.soft_cap else []
+    if config.positions == 'alibi':
+      mods.append(alibi(config.num_heads))
+    return compose(*mods) if mods else None
+
+  def _relative_bias(self) -> RelativeBias | None:
+    config = self.config
+    if config.positions != 'relative_bias':
+      return None
+    return RelativeBias(
+      config.relative_buckets,
+      config.relative_max_distance,
+      bidirectional=config.attention == 'prefix',
+      parent=None,
+    )
 
   def _block(self, layer: int) -> TransformerBlock:
     config = self.config
@@ -227,6 +163,10 @@ class CausalLM(nn.Module):
       qk_norm=config.qk_norm,
       dropout_rate=config.dropout_rate,
       out_init=out_init,
+      score_mod=self._score_mod(),
+      relative_bias=self._relative_bias(),
+      sinks=config.sinks,
+      implementation=config.implementation,
       capture_weights=self.capture_weights,
       parent=None,
     )
@@ -239,3 +179,26 @@ class CausalLM(nn.Module):
       dropout_rate=config.dropout_rate,
       name=f'block_{layer}',
     )
+
+
+# Where positions are given, documents may begin anywhere in a row.
+
+
+def _chunks(size: int, positions: Array | None) -> masks.Mask:
+  if positions is None:
+    return masks.chunked(size)
+  return masks.segments(positions // size)
+
+
+def _global(count: int, positions: Array | None) -> masks.Mask:
+  if positions is None:
+    return masks.global_tokens(count)
+  first = positions < count
+  seen, seeing = first[:, None, None, :], first[:, None, :, None]
+  return masks.dense(seen) | masks.dense(seeing)
+
+
+def _prefix(length: int | Array, positions: Array | None) -> masks.Mask:
+  if positions is None:
+    return masks.prefix(length)
+  return masks.dense((positions < length)[:, None, None, :])

@@ -1,4 +1,6 @@
-"""Multi-head attention: self or cross, grouped queries, any mask."""
+"""Multi-head attention: self or cross, grouped queries, any mask, any mod."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,7 +10,9 @@ from attn.call import ScoreMod
 from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
+from attn.mods import compose
 from attn.modules.linear import Linear
+from attn.modules.relative_bias import RelativeBias
 from attn.positions import apply_rope
 from attn.weights import check_rate
 
@@ -32,9 +36,13 @@ class MultiHeadAttention(nn.Module):
     use_bias: Add a bias to the four projections.
     out_init: Initialiser of W_out.
     score_mod: As in `attn.attention`.
+    relative_bias: A learned table of distances, applied after score_mod; None
+      for none.
+    sinks: Learn a score per head that belongs to no key and takes its share of
+      the weight, from 0 on.
     implementation: As in `attn.attention`.
     capture_weights: Sow the weights, float[*B, N, T, S], as 'weights' into the
-      'intermediates' collection.
+      'intermediates' collection.  A sink's share is missing from their sums.
 
   Raises:
     ValueError: if heads do not divide the width, key/value heads do not divide
@@ -50,6 +58,7 @@ class MultiHeadAttention(nn.Module):
     Vaswani et al., 2017, section 3.2.2. https://arxiv.org/abs/1706.03762
     Ainslie et al., 2023 (grouped queries). https://arxiv.org/abs/2305.13245
     Henry et al., 2020 (qk-norm). https://arxiv.org/abs/2010.04245
+    Xiao et al., 2023 (sinks). https://arxiv.org/abs/2309.17453
   """
 
   num_heads: int
@@ -61,6 +70,8 @@ class MultiHeadAttention(nn.Module):
   use_bias: bool = False
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   score_mod: ScoreMod | None = None
+  relative_bias: RelativeBias | None = None
+  sinks: bool = False
   implementation: str | None = None
   capture_weights: bool = False
 
@@ -71,6 +82,7 @@ class MultiHeadAttention(nn.Module):
     source: Array | None = None,
     *,
     mask: Array | Mask | None = None,
+    score_mod: ScoreMod | None = None,
     positions: Array | None = None,
     source_positions: Array | None = None,
     deterministic: bool = True,
@@ -81,6 +93,7 @@ class MultiHeadAttention(nn.Module):
       x: float[*B, T, D].
       source: float[*B, S, Ds], where keys and values come from; x if None.
       mask: As in `attn.attention`.
+      score_mod: As in `attn.attention`; applied after the layer's own.
       positions: int[*B, T] for the rotation; 0, 1, ... if None.
       source_positions: int[*B, S], likewise; positions where source is None.
       deterministic: Without dropout.
@@ -105,15 +118,13 @@ class MultiHeadAttention(nn.Module):
     drop = self.dropout_rate > 0 and not deterministic
     options = {
       'mask': mask,
-      'score_mod': self.score_mod,
+      'score_mod': self._score_mod(score_mod),
+      'sink': self._sink(),
       'implementation': self.implementation,
     }
     if self.capture_weights:
-      # Where the values are the identity, the context is the weights.
-      identity = jnp.eye(key.shape[-3], dtype=value.dtype)[:, None, :]
-      identity = jnp.broadcast_to(identity, (*key.shape[:-1], key.shape[-3]))
-      weights = attention(query, key, identity, **options)
-      self.sow('intermediates', 'weights', jnp.moveaxis(weights, -2, -3))
+      weights = attention_weights(query, key, **options)
+      self.sow('intermediates', 'weights', weights)
     context = attention(
       query,
       key,
@@ -149,9 +160,32 @@ class MultiHeadAttention(nn.Module):
       )
     return width // self.num_heads
 
+  def _score_mod(self, last: ScoreMod | None) -> ScoreMod | None:
+    learned = self.relative_bias
+    mods = [
+      self.score_mod,
+      None if learned is None else learned(self.num_heads),
+      last,
+    ]
+    mods = [mod for mod in mods if mod is not None]
+    return compose(*mods) if len(mods) > 1 else next(iter(mods), None)
+
+  def _sink(self) -> Array | None:
+    if not self.sinks:
+      return None
+    return self.param('sink', nn.initializers.zeros, (self.num_heads,))
+
   def _heads(self, name: str, x: Array, heads: int, head_dim: int) -> Array:
     x = Linear(heads * head_dim, use_bias=self.use_bias, name=name)(x)
     return split_heads(x, heads)
+
+
+def attention_weights(query: Array, key: Array, **options: Any) -> Array:
+  """Weights of `attn.attention`, float[*B, N, T, S], with its options."""
+  # Where the values are the identity, the context is the weights.
+  identity = jnp.eye(key.shape[-3], dtype=key.dtype)[:, None, :]
+  identity = jnp.broadcast_to(identity, (*key.shape[:-1], key.shape[-3]))
+  return jnp.moveaxis(attention(query, key, identity, **options), -2, -3)
 
 
 def _rotate(x: Array, positions: Array | None, base: float) -> Array:

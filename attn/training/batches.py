@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     targets: int32[B, T], the token after each input.
     segment_ids: int32[B, T], which story of the row; 0 is padding.
     positions: int32[B, T], place within the story.
-    weights: float32[B, T], 1 where the target counts, 0 in padding.
+    weights: float32[B, T], 1 where the target counts, 0 in padding and where
+      it is given.
     far: bool[B, T], where only a far fact can tell the target.
   """
 
@@ -69,8 +70,22 @@ class ToyLanguage:
     '\nLea'
   """
 
-  def __init__(self, seed: int, batch_size: int, context: int) -> None:
-    """Args: seed of all stories; batch_size B; context T."""
+  def __init__(
+    self, seed: int, batch_size: int, context: int, given: int = 0
+  ) -> None:
+    """Make the stories of a seed ready.
+
+    Args:
+      seed: Of all stories.
+      batch_size: B.
+      context: T.
+      given: How many tokens of every story are no targets, the newline before
+        it included.
+
+    Raises:
+      ValueError: if context is shorter than a story may be, or given leaves a
+        story without a target.
+    """
     longest = toy_language.longest_story()
     if context < longest:
       raise ValueError(
@@ -79,7 +94,14 @@ class ToyLanguage:
     self.tokenizer = CharTokenizer(toy_language.alphabet())
     self._seed = seed
     self._shape = (batch_size, context)
+    # The target of token t is token t + 1.
+    self._first = max(given - 1, 0)
     self._stories = self._most_that_fit(batch_size * context // longest)
+    shortest = min(len(story.text) for story in self._draw(_TRAIN, 0))
+    if self._first >= shortest:
+      raise ValueError(
+        f'given: got {given}, wanted at most {shortest}, a whole story'
+      )
 
   def train_batch(self, index: int) -> Batch:
     """Batch number index: fresh stories, seen once."""
@@ -92,8 +114,10 @@ class ToyLanguage:
     ]
     packed = [self._pack(stories) for stories in drawn]
     stories = [story for _, placed in packed for story in placed]
-    nats = np.concatenate([story.nats for story in stories])
-    branches = np.concatenate([story.branches for story in stories])
+    nats = np.concatenate([story.nats[self._first :] for story in stories])
+    branches = np.concatenate(
+      [story.branches[self._first :] for story in stories]
+    )
     return Validation(
       batches=[batch for batch, _ in packed],
       floor=float(nats.mean()),
@@ -143,8 +167,8 @@ class ToyLanguage:
       batch.targets[place] = tokens[1:]
       batch.segment_ids[place] = batch.segment_ids[row].max() + 1
       batch.positions[place] = np.arange(length)
-      batch.weights[place] = 1
-      batch.far[place] = story.far
+      batch.weights[place] = np.arange(length) >= self._first
+      batch.far[place] = story.far & (np.arange(length) >= self._first)
       used[row] += length
     return batch, placed
 
@@ -160,12 +184,24 @@ class Text:
   """
 
   def __init__(
-    self, text: str, seed: int, batch_size: int, context: int
+    self, text: str, seed: int, batch_size: int, context: int, given: int = 0
   ) -> None:
-    """Args: the text; seed of the windows; batch_size B; context T."""
+    """Make a text ready.
+
+    Args:
+      text: All of it.
+      seed: Of the windows.
+      batch_size: B.
+      context: T.
+      given: How many tokens of every window are no targets.
+
+    Raises:
+      ValueError: if the text is too short for a window, or for a target.
+    """
     self.tokenizer = CharTokenizer.of(text)
     self._tokens = self.tokenizer.encode(text)
     self._cut = len(text) * 9 // 10
+    self._first = max(given - 1, 0)
     self._seed = seed
     self._shape = (batch_size, context)
     self._end = text[self._cut :]
@@ -174,6 +210,11 @@ class Text:
         f'text: got {len(text)} characters, wanted more than '
         f'{math.ceil((context + 1) * 10 / 9)}, so that 9/10 of them hold one '
         f'context of {context} and the character after it'
+      )
+    if len(self._end) <= given:
+      raise ValueError(
+        f'text: got {len(text)} characters, wanted at least {10 * (given + 1)},'
+        f' so that 1/10 of them holds {given} that are given and one more'
       )
 
   def train_batch(self, index: int) -> Batch:
@@ -211,7 +252,7 @@ class Text:
       batch.inputs[place] = tokens[:-1]
       batch.targets[place] = tokens[1:]
       batch.segment_ids[place] = 1
-      batch.weights[place] = 1
+      batch.weights[row, self._first : len(tokens) - 1] = 1
     batch.positions[:] = np.arange(self._shape[1])
     return batch
 

@@ -17,7 +17,9 @@ def make_data(config: Config) -> ToyLanguage | Text:
   Raises:
     UserError: if there is none, it is not text, or it is too short.
   """
-  sizes = (config.seed, config.batch_size, config.context)
+  model = config.model
+  given = model.prefix_length if model.attention == 'prefix' else 0
+  sizes = (config.seed, config.batch_size, config.context, given)
   if config.task == 'text':
     text = read_text(pathlib.Path(config.data))
     try:
@@ -27,7 +29,8 @@ def make_data(config: Config) -> ToyLanguage | Text:
   try:
     return ToyLanguage(*sizes)
   except ValueError as error:
-    raise UserError(f'config.{error}') from error
+    message = str(error).replace('given:', 'model.prefix_length:')
+    raise UserError(f'config.{message}') from error
 
 
 def read_text(path: pathlib.Path) -> str:

@@ -99,17 +99,21 @@ def _draw_samples(
   model: CausalLM,
   params: Any,
 ) -> list[str]:
-  newline = '\n' if '\n' in data.tokenizer.characters else ' '
+  start = '\n' if '\n' in data.tokenizer.characters else ' '
+  if model.config.given:
+    start = data.example()[0][: model.config.given]
   drawn = generate(
     model,
     params,
-    data.tokenizer.encode(newline),
+    data.tokenizer.encode(start),
     length=min(_SAMPLE_LENGTH, config.context),
     seed=config.seed,
     temperature=config.eval.temperature,
     samples=config.eval.samples,
   )
   texts = [data.tokenizer.decode(tokens.tolist()) for tokens in drawn]
+  if model.config.given:
+    texts = [start.removeprefix('\n') + text for text in texts]
   if config.task == 'toy_language':
     return [text.split('\n', 1)[0] for text in texts]
   return texts

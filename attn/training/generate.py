@@ -26,7 +26,8 @@ def generate(
   """Draw tokens after a prompt.
 
   Where prompt and continuation are longer than the context, the model sees the
-  last tokens only.
+  last tokens only.  The prompt is all that a model with a prefix may read both
+  ways.
 
   Args:
     model: The model.
@@ -60,12 +61,16 @@ def generate(
   seen = prompt[-context:]
   window = np.zeros((samples, context), np.int32)
   window[:, : len(seen)] = seen
+  prefix = None
+  if model.config.attention == 'prefix':
+    prefix = jnp.asarray(min(model.config.prefix_length, len(seen)), jnp.int32)
   k = min(top_k or model.config.vocab_size, model.config.vocab_size)
   drawn = _generate(
     model,
     length,
     k,
     params,
+    prefix,
     jnp.asarray(window),
     jnp.asarray(len(seen)),
     jax.random.key(seed),
@@ -80,6 +85,7 @@ def _generate(
   length: int,
   top_k: int,
   params: Any,
+  prefix: Array | None,
   window: Array,
   used: Array,
   rng: Array,
@@ -89,7 +95,8 @@ def _generate(
 
   def draw(carry: Any, rng: Array) -> Any:
     window, used = carry
-    logits = jnp.asarray(model.apply({'params': params}, window))[:, used - 1]
+    out = model.apply({'params': params}, window, prefix_length=prefix)
+    logits = jnp.asarray(out)[:, used - 1]
     token = _sample(logits, top_k, temperature, rng)
     full = used == window.shape[1]
     window = jnp.where(full, jnp.roll(window, -1, axis=1), window)

@@ -1,0 +1,260 @@
+"""One key/value head of one batch element, with the query heads that read it.
+
+Such a lane is the unit of work: its queries, keys and values are cut into
+tiles, heads first.  Short lanes are computed many at once, long ones one after
+the other, each sliced out of the arrays when its turn comes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from attn.backends.problem import Floats, Others, Problem
+
+Array = jax.Array
+
+
+class Lane(NamedTuple):
+  """The inputs of one lane.
+
+  Attributes:
+    b: int32, batch element.
+    n: int32[G], query heads.
+    query_t: [rows, H, G * block_q], scaled.
+    key_t: [columns, H, block_k].
+    value: [columns, block_k, Hv].
+    bias: [1, G|1, T|1, S|1], or the bias of all lanes where one lane is
+      computed at a time; None for no bias.
+    sink: [G] or None.
+    seeds: uint32[G, 2] or None.
+    classes: int8[tiles] or None.
+  """
+
+  b: Array
+  n: Array
+  query_t: Array
+  key_t: Array
+  value: Array
+  bias: Array | None
+  sink: Array | None
+  seeds: Array | None
+  classes: Array | None
+
+
+def for_each_chunk(problem: Problem, compute: Callable[[Array], Any]) -> Any:
+  """Compute all lanes, one chunk after the other.
+
+  Args:
+    problem: What is computed.
+    compute: From the number of a chunk to arrays [lanes of a chunk, ...].
+
+  Returns:
+    Arrays [chunks, lanes of a chunk, ...].
+  """
+  if problem.chunks == 1:
+    return jax.tree.map(lambda x: x[None], compute(jnp.int32(0)))
+  return jax.lax.map(compute, jnp.arange(problem.chunks, dtype=jnp.int32))
+
+
+def cut(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  chunk: Array,
+  *,
+  marked: bool,
+) -> Lane:
+  """Slice the lanes of a chunk out of the arrays.
+
+  NaN and Inf become 0, because 0 * NaN is NaN: they may not enter the product
+  of a weight of 0.
+
+  Args:
+    problem: What is computed.
+    floats: Its float arrays.
+    others: Its other arrays.
+    chunk: Number of the chunk.
+    marked: NaN in a query, a key or the key of a value instead, so that all
+      scores of these are NaN, and rows that see them.
+
+  Returns:
+    A `Lane` whose arrays have one more axis in front, of lanes.
+  """
+  plan, groups = problem.plan, problem.groups
+  first_b, first_head = _first(problem, chunk)
+  lanes = jnp.arange(plan.batch_chunk * plan.head_chunk, dtype=jnp.int32)
+  heads = (first_head + lanes % plan.head_chunk) * groups
+
+  def heads_of(x: Array | None, axis: int, group: int) -> Any:
+    return None if x is None else _heads_of(problem, x, chunk, axis, group)
+
+  scale: Any = problem.scale if floats.scale is None else floats.scale
+  fill = jnp.nan if marked else 0
+
+  def key_tiles(x: Array) -> Array:
+    return _tiles(heads_of(x, 2, 1)[:, 0], 1, plan.columns, plan.block_k)
+
+  query = _clean(heads_of(floats.query, 2, groups), problem, fill) * scale
+  key = _clean(key_tiles(floats.key), problem, fill)
+  poison = key_tiles(others.poison)
+  if marked:
+    key = key + poison[..., None]
+  elif problem.changes:
+    # What a score_mod hides of a NaN, it saw as a score of 0.
+    key = jnp.where(jnp.isnan(poison)[..., None], 0, key)
+  sink = None if floats.sink is None else floats.sink[None]
+  classes = heads_of(others.classes, 1, 1)
+  if floats.bias is None:
+    bias = None
+  elif lanes.size == 1:
+    bias = floats.bias[None]
+  else:
+    bias = heads_of(floats.bias, 1, groups)[:, None]
+  return Lane(
+    b=first_b + lanes // plan.head_chunk,
+    n=heads[:, None] + jnp.arange(groups, dtype=jnp.int32),
+    # Products over the first axis of both are the fastest on a CPU.
+    query_t=jnp.swapaxes(_query_tiles(problem, query), 2, 3),
+    key_t=jnp.swapaxes(key, 2, 3),
+    value=_clean(key_tiles(floats.value), problem, 0),
+    bias=bias,
+    sink=heads_of(sink, 1, groups),
+    seeds=heads_of(others.seeds, 1, groups),
+    classes=None if classes is None else classes[:, 0],
+  )
+
+
+def cut_rows(problem: Problem, x: Array, chunk: Array) -> Array:
+  """Slice what the forward pass left for the rows of a chunk.
+
+  Args:
+    problem: What is computed.
+    x: [B, T, N, ...].
+    chunk: Number of the chunk.
+
+  Returns:
+    [lanes, rows, G * block_q, ...].
+  """
+  x = _heads_of(problem, x, chunk, 2, problem.groups)
+  return _query_tiles(problem, x)
+
+
+def join(problem: Problem, x: Array) -> Array:
+  """Put the rows of all lanes back in their places.
+
+  Args:
+    problem: What was computed.
+    x: [chunks, lanes of a chunk, rows, G * block_q, ...].
+
+  Returns:
+    [B, T, N, ...].
+  """
+  return _join(problem, x, problem.plan.block_q)[:, : problem.num_queries]
+
+
+def join_keys(problem: Problem, x: Array) -> Array:
+  """Put what all lanes say of their keys in its place.
+
+  Args:
+    problem: What was computed.
+    x: [chunks, lanes of a chunk, columns, G * block_k, ...].
+
+  Returns:
+    [B, S, N, ...].
+  """
+  return _join(problem, x, problem.plan.block_k)[:, : problem.num_keys]
+
+
+def _join(problem: Problem, x: Array, side: int) -> Array:
+  plan = problem.plan
+  tiles, rest = x.shape[2], x.shape[4:]
+  x = x.reshape(
+    _batch_chunks(problem),
+    _head_chunks(problem),
+    plan.batch_chunk,
+    plan.head_chunk,
+    tiles,
+    problem.groups,
+    side,
+    *rest,
+  )
+  x = jnp.moveaxis(x, (0, 2, 4, 6, 1, 3, 5), range(7))
+  return x.reshape(problem.batch, tiles * side, problem.heads, *rest)
+
+
+def over_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Map over the lanes of a chunk; a single lane goes without the axis."""
+
+  def mapped(*args: Any) -> Any:
+    if jax.tree.leaves(args)[0].shape[0] > 1:
+      return jax.vmap(function)(*args)
+    out = function(*jax.tree.map(lambda x: x[0], args))
+    return jax.tree.map(lambda x: x[None], out)
+
+  return mapped
+
+
+def _batch_chunks(problem: Problem) -> int:
+  return problem.batch // problem.plan.batch_chunk
+
+
+def _head_chunks(problem: Problem) -> int:
+  return problem.kv_heads // problem.plan.head_chunk
+
+
+def _first(problem: Problem, chunk: Array) -> tuple[Array, Array]:
+  """First batch element and first key/value head of a chunk."""
+  plan, per_batch = problem.plan, _head_chunks(problem)
+  return (
+    chunk // per_batch * plan.batch_chunk,
+    chunk % per_batch * plan.head_chunk,
+  )
+
+
+def _heads_of(
+  problem: Problem, x: Array, chunk: Array, heads_axis: int, group: int
+) -> Array:
+  """[B|1, ..., heads|1, ...] → [lanes, group|1, ...]."""
+  sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
+  first_b, first_head = _first(problem, chunk)
+  if problem.batch > 1 and x.shape[0] > 1:
+    x = _slice(x, first_b, sizes[0], 0)
+  shared = x.shape[heads_axis] == 1 < problem.kv_heads * group
+  if not shared:
+    x = _slice(x, first_head * group, sizes[1] * group, heads_axis)
+  x = jnp.moveaxis(x, heads_axis, 1)
+  heads = (1, 1) if shared else (sizes[1], group)
+  x = x.reshape(x.shape[0], *heads, *x.shape[2:])
+  x = jnp.broadcast_to(x, (*sizes, *x.shape[2:]))
+  return x.reshape(sizes[0] * sizes[1], *x.shape[2:])
+
+
+def _query_tiles(problem: Problem, x: Array) -> Array:
+  """[lanes, G, T, ...] → [lanes, rows, G * block_q, ...]."""
+  plan = problem.plan
+  x = jnp.moveaxis(_tiles(x, 2, plan.rows, plan.block_q), 2, 1)
+  rows = problem.groups * plan.block_q
+  return x.reshape(*x.shape[:2], rows, *x.shape[4:])
+
+
+def _slice(x: Array, start: Array, size: int, axis: int) -> Array:
+  if size == x.shape[axis]:
+    return x
+  return jax.lax.dynamic_slice_in_dim(x, start, size, axis)
+
+
+def _clean(x: Array, problem: Problem, fill: float) -> Array:
+  x = x.astype(problem.compute_dtype)
+  finite = jnp.isfinite(x)
+  if problem.changes:
+    finite = finite.all(-1, keepdims=True)
+  return jnp.where(finite, x, fill)
+
+
+def _tiles(x: Array, axis: int, count: int, size: int) -> Array:
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, count * size - x.shape[axis])
+  x = jnp.pad(x, widths)
+  return x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])

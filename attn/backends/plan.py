@@ -1,0 +1,256 @@
+"""Which tiles of the T×S scores a call visits, decided before it runs.
+
+The scores are cut into tiles of block_q queries by block_k keys.  What the
+mask hides whole is never visited; what it shows whole is computed without
+evaluating the mask.  Numbers alone decide at trace time; where the mask holds
+traced arrays, they decide inside the compiled program.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attn import masks
+from attn.call import Call
+from attn.masks.arguments import is_traced
+
+Array = jax.Array
+
+# Sides of tiles to choose from, and what a tile costs on two CPU cores: so many
+# nanoseconds for each score, so many for being a tile, however small.
+_SIDES = (256, 512, 1024)
+_PER_SCORE, _PER_MASKED_SCORE, _PER_TILE = 1.4, 1.7, 2e5
+# Where only arrays can tell what is hidden, smaller tiles hide more.
+_UNDECIDED_SIDE = 512
+# So many scores are computed at once, where lanes are short.
+_SCORES_AT_ONCE = 2**20
+# Finer grids take too long to classify.
+_MOST_TILES = 2**18
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How a call is cut up; static, so that a program is compiled for it.
+
+  Attributes:
+    block_q: Queries in a tile.
+    block_k: Keys in a tile.
+    rows: Tiles along the queries.
+    columns: Tiles along the keys.
+    full: Tiles (row, column) computed without the mask.
+    partial: Tiles computed with it.
+    undecided: Tiles that only the mask's arrays can classify, or that differ
+      between heads; with these the other two lists are empty.
+    batch_chunk: Batch elements computed at once.
+    head_chunk: Key/value heads computed at once.
+  """
+
+  block_q: int
+  block_k: int
+  rows: int
+  columns: int
+  full: tuple[tuple[int, int], ...]
+  partial: tuple[tuple[int, int], ...]
+  undecided: tuple[tuple[int, int], ...]
+  batch_chunk: int
+  head_chunk: int
+
+  @property
+  def small(self) -> bool:
+    """Whether there is one tile, and that no large one."""
+    return (
+      self.rows * self.columns == 1 and self.block_q * self.block_k <= 2**16
+    )
+
+  @property
+  def visited(self) -> int:
+    """Tiles that may be computed, of one head."""
+    return len(self.full) + len(self.partial) + len(self.undecided)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+  """Tiles along queries and keys, and their sides."""
+
+  block_q: int
+  block_k: int
+  rows: int
+  columns: int
+
+
+def make_plan(
+  call: Call, sides: tuple[int, int] | None = None
+) -> tuple[Plan, np.ndarray | Array | None]:
+  """Choose tiles for a call.
+
+  Args:
+    call: The call.
+    sides: Queries and keys of a tile, with one lane at a time; None for the
+      cheapest.
+
+  Returns:
+    The plan, and the class of each undecided tile, int8[B|1, K|1, tiles] of
+    masks.EMPTY, PARTIAL and FULL; None if nothing is undecided.
+  """
+  if sides is None:
+    grids = [_grid(call, *candidate) for candidate in _candidates(call)]
+  else:
+    counts = [math.ceil(x / side) for x, side in zip(call.sizes[2:], sides)]
+    grids = [_Grid(*sides, *counts)]
+  # What numbers alone can tell, of each grid: enough to choose one.
+  outlines = [_classes(call, grid, outline=True) for grid in grids]
+  costs = [_cost(call, g, o) for g, o in zip(grids, outlines)]
+  best = int(np.argmin(costs))
+  one_by_one = sides is not None
+  return _plan(call, grids[best], np.asarray(outlines[best]), one_by_one)
+
+
+def _candidates(call: Call) -> list[tuple[int, int]]:
+  _, _, num_queries, num_keys = call.sizes
+  if jax.tree.leaves(call.mask):
+    return [(_UNDECIDED_SIDE, _UNDECIDED_SIDE)]
+  pairs = itertools.product(_SIDES, _SIDES)
+  fine = [
+    (q, k)
+    for q, k in pairs
+    if math.ceil(num_queries / q) * math.ceil(num_keys / k) <= _MOST_TILES
+  ]
+  return fine or [(_SIDES[-1], _SIDES[-1])]
+
+
+def _grid(call: Call, side_q: int, side_k: int) -> _Grid:
+  _, heads, num_queries, num_keys = call.sizes
+  groups = heads // call.key.shape[2]
+  # The query heads of a group are rows of the same tile.
+  rows = math.ceil(num_queries / max(side_q // groups, 16))
+  columns = math.ceil(num_keys / side_k)
+  return _Grid(
+    block_q=_even(num_queries, rows),
+    block_k=_even(num_keys, columns),
+    rows=rows,
+    columns=columns,
+  )
+
+
+def _even(length: int, parts: int) -> int:
+  """Parts of nearly one size pad less than full ones and a stub."""
+  size = math.ceil(length / parts)
+  return size if parts == 1 else math.ceil(size / 16) * 16
+
+
+def _classes(call: Call, grid: _Grid, *, outline: bool) -> np.ndarray | Array:
+  """Classes [B|1, N|1, rows, columns] of all tiles."""
+  if call.mask is None:
+    classes = np.full((1, 1, grid.rows, grid.columns), masks.FULL, np.int8)
+  else:
+    sizes = (*call.sizes[2:], grid.block_q, grid.block_k)
+    unknown = outline and not _is_known(call)
+    classify = call.mask.outline if unknown else call.mask.blocks
+    classes = classify(*sizes)
+    classes = classes.reshape((1,) * (4 - classes.ndim) + classes.shape)
+  last = np.arange(grid.columns) == grid.columns - 1
+  ragged = last & (grid.columns * grid.block_k > call.sizes[3])
+  array = np if isinstance(classes, np.ndarray) else jnp
+  full = classes == masks.FULL
+  partial = array.asarray(masks.PARTIAL, classes.dtype)
+  return array.where(full & ragged, partial, classes)
+
+
+def _cost(call: Call, grid: _Grid, classes: np.ndarray | Array) -> float:
+  """Estimated nanoseconds for a head."""
+  classes = np.asarray(classes)
+  groups = call.sizes[1] // call.key.shape[2]
+  scores = groups * grid.block_q * grid.block_k
+  masked, full = (
+    (classes == kind).mean((0, 1)).sum() for kind in (masks.PARTIAL, masks.FULL)
+  )
+  per_tile = (masked + full) * _PER_TILE
+  return per_tile + scores * (masked * _PER_MASKED_SCORE + full * _PER_SCORE)
+
+
+def _plan(
+  call: Call, grid: _Grid, outline: np.ndarray, one_by_one: bool
+) -> tuple[Plan, np.ndarray | Array | None]:
+  batch, _, _, _ = call.sizes
+  kv_heads = call.key.shape[2]
+  known = _is_known(call)
+  one_tile = grid.rows * grid.columns == 1
+  everywhere = (outline == outline[:1, :1]).all()
+  lists: dict[str, tuple[tuple[int, int], ...]] = {}
+  classes = None
+  if one_tile and not (known and (outline == masks.FULL).all()):
+    lists['partial'] = ((0, 0),)
+  elif known and everywhere:
+    lists['full'] = _where(outline[0, 0] == masks.FULL)
+    lists['partial'] = _where(outline[0, 0] == masks.PARTIAL)
+  else:
+    listed = _where((outline != masks.EMPTY).any((0, 1)))
+    lists['undecided'] = listed
+    exact = outline if known else _classes(call, grid, outline=False)
+    classes = _of_lanes(call, exact, listed)
+  groups = call.sizes[1] // kv_heads
+  # Where tiles are undecided, each lane skips tiles of its own.
+  one_by_one = one_by_one or classes is not None
+  batch_chunk, head_chunk = (
+    (1, 1) if one_by_one else _chunk(batch, kv_heads, grid, groups)
+  )
+  plan = Plan(
+    block_q=grid.block_q,
+    block_k=grid.block_k,
+    rows=grid.rows,
+    columns=grid.columns,
+    full=lists.get('full', ()),
+    partial=lists.get('partial', ()),
+    undecided=lists.get('undecided', ()),
+    batch_chunk=batch_chunk,
+    head_chunk=head_chunk,
+  )
+  return plan, classes
+
+
+def _of_lanes(
+  call: Call, classes: np.ndarray | Array, listed: tuple[tuple[int, int], ...]
+) -> np.ndarray | Array:
+  """Of the listed tiles, one class for the query heads of a group."""
+  where = np.array(listed, np.int32).reshape(-1, 2)
+  classes = classes[:, :, where[:, 0], where[:, 1]]
+  if classes.shape[1] == 1:
+    return classes
+  kv_heads = call.key.shape[2]
+  classes = classes.reshape(classes.shape[0], kv_heads, -1, len(listed))
+  same = (classes == classes[:, :, :1]).all(2)
+  array = np if isinstance(classes, np.ndarray) else jnp
+  return array.where(same, classes[:, :, 0], np.int8(masks.PARTIAL))
+
+
+def _where(flags: np.ndarray) -> tuple[tuple[int, int], ...]:
+  return tuple((int(i), int(j)) for i, j in np.argwhere(flags))
+
+
+def _chunk(
+  batch: int, kv_heads: int, grid: _Grid, groups: int
+) -> tuple[int, int]:
+  """Batch elements and heads to compute at once."""
+  scores = groups * grid.block_q * grid.block_k
+  lanes = max(_SCORES_AT_ONCE // scores, 1)
+  if lanes >= kv_heads:
+    return _divisor(batch, lanes // kv_heads), kv_heads
+  return 1, _divisor(kv_heads, lanes)
+
+
+def _divisor(number: int, most: int) -> int:
+  return max(x for x in range(1, number + 1) if number % x == 0 and x <= most)
+
+
+def _is_known(call: Call) -> bool:
+  """Whether the mask is part of the program rather than of its input."""
+  leaves = jax.tree.leaves(call.mask)
+  if any(is_traced(x) for x in leaves):
+    return False
+  # Outside of any trace the arrays of the next call may hold something else,
+  # and a program for these alone would have to be compiled again.
+  return not leaves or is_traced(call.query)

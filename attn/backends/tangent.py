@@ -1,0 +1,256 @@
+"""The derivative of attention along a tangent, a loop over the same tiles.
+
+With scores s, weights p = exp(s - residual) and context o = Σ p v,
+
+  residual_dot = Σ p s_dot
+  context_dot  = Σ p s_dot v + Σ p v_dot - residual_dot o
+
+summed over keys.  It is linear in the tangents; JAX transposes it into
+
+  v_bar = pᵀ o_bar,   s_bar = p (o_bar vᵀ - (o_bar·o) + residual_bar)
+
+and so on, which is the backward pass of FlashAttention.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attn.backends import tiles
+from attn.backends.forward import Output
+from attn.backends.lanes import (
+  Lane,
+  cut,
+  cut_rows,
+  for_each_chunk,
+  join,
+  over_lanes,
+)
+from attn.backends.problem import Floats, Others, Problem
+
+Array = jax.Array
+
+
+def tangent(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  output: Output,
+  floats_dot: Floats,
+) -> tuple[Array, Array]:
+  """How context and residual move.
+
+  Args:
+    problem: The static part of the call.
+    floats: Its float arrays.
+    others: Its other arrays.
+    output: The output of the forward pass, [B, T, N, ...].
+    floats_dot: Tangents of `floats`; None for what does not move.
+
+  Returns:
+    Tangents of the context, [B, T, N, Hv], and of the residual, [B, T, N].
+  """
+
+  def chunk(number: Array, floats_dot: Floats) -> tuple[Array, Array]:
+    lanes, lanes_dot = _cut_both(problem, floats, others, number, floats_dot)
+    outputs = Output(*(cut_rows(problem, x, number) for x in output))
+
+    def of_lane(lane: Lane, lane_dot: Lane, output: Output) -> Any:
+      return _of_lane(
+        problem, floats, others, floats_dot, lane, lane_dot, output
+      )
+
+    return over_lanes(of_lane)(lanes, lanes_dot, outputs)
+
+  if problem.chunks > 1:
+    chunk = jax.checkpoint(chunk, prevent_cse=False)
+  context_dot, residual_dot = for_each_chunk(
+    problem, lambda number: chunk(number, floats_dot)
+  )
+  return join(problem, context_dot), join(problem, residual_dot)
+
+
+def _cut_both(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  number: Array,
+  floats_dot: Floats,
+) -> tuple[Lane, Lane]:
+  """Lanes and their tangents, None where nothing moves."""
+  floats_dot = floats_dot._replace(score_mod=None)
+  moving = [name for name, x in floats_dot._asdict().items() if x is not None]
+
+  def cut_moving(*values: Array) -> Lane:
+    replaced = floats._replace(**dict(zip(moving, values)))
+    return cut(problem, replaced, others, number, marked=False)
+
+  primals = tuple(getattr(floats, name) for name in moving)
+  tangents = tuple(getattr(floats_dot, name) for name in moving)
+  lanes, lanes_dot = jax.jvp(cut_moving, primals, tangents)
+  moves = {'query_t' if name in ('query', 'scale') else name for name in moving}
+  moves = {'key_t' if name == 'key' else name for name in moves}
+  still = [name for name in Lane._fields if name not in moves]
+  return lanes, lanes_dot._replace(**dict.fromkeys(still))
+
+
+def _of_lane(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  floats_dot: Floats,
+  lane: Lane,
+  lane_dot: Lane,
+  output: Output,
+) -> tuple[Array, Array]:
+  """Tangents of the context and residual of one lane."""
+  rows, dtype = lane.query_t.shape[::2], problem.compute_dtype
+  value_size = lane.value.shape[-1]
+  # Tiles are computed with keys first here: then none of the products, forward
+  # and transposed, sums over the first axis of a tile, which is slow on a CPU.
+  query = jnp.swapaxes(lane.query_t, 1, 2)
+  value_t = jnp.swapaxes(lane.value, 1, 2)
+  key_dot = (
+    None if lane_dot.key_t is None else jnp.swapaxes(lane_dot.key_t, 1, 2)
+  )
+
+  def inputs(i: Array, j: Array) -> Any:
+    def pick(x: Array | None, index: Array) -> Array | None:
+      return None if x is None else tiles.at(x, index)
+
+    where = tiles.Tile(i, j, False)
+    return (
+      pick(lane_dot.query_t, i),
+      pick(key_dot, j),
+      pick(lane_dot.value, j),
+      tiles.bias_in(problem, lane, lane_dot.bias, where),
+      floats_dot.score_mod,
+    )
+
+  def visit(tile: tiles.Tile, inputs: Any) -> Any:
+    query_t_dot, key_dot, value_dot, *change_dot = inputs
+    key_t = tiles.at(lane.key_t, tile.j)
+    raw_dot = jnp.zeros((problem.plan.block_k, rows[1]), dtype)
+    if query_t_dot is not None:
+      raw_dot = tiles.contract(key_t, 0, query_t_dot, 0)
+    if key_dot is not None:
+      raw_dot += tiles.contract(key_dot, 1, tiles.at(query, tile.i), 1)
+    weights, scores_dot = _weights(
+      problem, floats, others, lane, output, tile, raw_dot, change_dot
+    )
+    kept = tiles.kept_in(problem, lane, tile)
+    moved = weights * scores_dot
+    thinned, moved_kept = weights, moved
+    if kept is not None:
+      thinned, moved_kept = weights * kept.T, moved * kept.T
+    total = moved.sum(0)  # a product would be transposed into an outer product
+    context_t = tiles.product(tiles.at(value_t, tile.j), moved_kept)
+    context = jnp.zeros((rows[1], value_size), dtype)
+    if value_dot is not None:
+      context = tiles.contract(thinned, 0, value_dot, 0)
+    return total, context, context_t
+
+  start = (
+    jnp.zeros(rows, dtype),
+    jnp.zeros((*rows, value_size), dtype),
+    jnp.zeros((rows[0], value_size, rows[1]), dtype),
+  )
+  total, context, context_t = tiles.add_to_rows(
+    problem, lane, visit, inputs, start
+  )
+  context += jnp.swapaxes(context_t, 1, 2)
+  return _normalized(problem, lane, lane_dot, output, total, context)
+
+
+def _weights(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  lane: Lane,
+  output: Output,
+  tile: tiles.Tile,
+  raw_dot: Array,
+  change_dot: Any,
+) -> tuple[Array, Array]:
+  """exp(score - shift) of a tile, 0 where hidden, and the scores' tangent.
+
+  Both are [block_k, G * block_q], as raw_dot is.
+  """
+  grouped = (problem.plan.block_k, problem.groups, problem.plan.block_q)
+  raw = tiles.contract(
+    tiles.at(lane.key_t, tile.j), 0, tiles.at(lane.query_t, tile.i), 0
+  )
+  shift = tiles.at(output.shift, tile.i).reshape(1, *grouped[1:])
+  allowed = tiles.allowed_in(problem, others, lane, tile)
+  visible = None if allowed is None else jnp.moveaxis(allowed, 2, 0)
+  scores, scores_dot = raw.reshape(grouped), raw_dot.reshape(grouped)
+  if problem.changes:
+    pair = scores, scores_dot
+    scores, scores_dot = _changed(
+      problem, floats, others, lane, tile, allowed, pair, change_dot
+    )
+    # The scores of a poisoned row may be anything; it sends no gradient.
+    finite = scores < jnp.inf
+    visible = finite if visible is None else visible & finite
+    scores_dot = jnp.where(visible, scores_dot, 0)
+  if visible is not None:
+    scores = jnp.where(visible, scores, -jnp.inf)
+  weights = jnp.exp(scores - shift)
+  return weights.reshape(raw.shape), scores_dot.reshape(raw.shape)
+
+
+def _changed(
+  problem: Problem,
+  floats: Floats,
+  others: Others,
+  lane: Lane,
+  tile: tiles.Tile,
+  allowed: Array | None,
+  pair: tuple[Array, Array],
+  change_dot: Any,
+) -> tuple[Array, Array]:
+  """Scores after score_mod and bias, and their tangent; keys first."""
+  scores, scores_dot = pair
+  bias = tiles.bias_in(problem, lane, lane.bias, tile)
+  bias_dot, mod_dot = change_dot
+  mod_dot = mod_dot or [None] * len(floats.score_mod)
+  tangents = (
+    scores_dot,
+    _zeros_unless_given(bias, bias_dot),
+    [_zeros_unless_given(*pair) for pair in zip(floats.score_mod, mod_dot)],
+  )
+
+  def changed(raw: Array, bias: Array | None, mod_floats: list[Array]) -> Array:
+    raw = jnp.moveaxis(raw, 0, 2)
+    scores = tiles.change(
+      problem, others, lane, tile, allowed, raw, bias, mod_floats
+    )
+    return jnp.moveaxis(scores, 2, 0)
+
+  return jax.jvp(changed, (scores, bias, floats.score_mod), tangents)
+
+
+def _normalized(
+  problem: Problem,
+  lane: Lane,
+  lane_dot: Lane,
+  output: Output,
+  total: Array,
+  context: Array,
+) -> tuple[Array, Array]:
+  dead = output.inverse == 0
+  if lane.sink is not None and lane_dot.sink is not None:
+    block_q = problem.plan.block_q
+    sink_weight = jnp.exp(jnp.repeat(lane.sink, block_q) - output.shift)
+    total = total + sink_weight * jnp.repeat(lane_dot.sink, block_q)
+  # Selected rather than multiplied: what comes back for such a row may be NaN.
+  residual_dot = jnp.where(dead, 0, total * output.inverse)
+  mean = jnp.where(dead[..., None], 0, output.context)
+  context_dot = context * output.inverse[..., None]
+  context_dot = context_dot - residual_dot[..., None] * mean
+  return jnp.where(dead[..., None], 0, context_dot), residual_dot
+
+
+def _zeros_unless_given(x: Array | None, x_dot: Array | None) -> Array | None:
+  return jnp.zeros_like(x) if x is not None and x_dot is None else x_dot

@@ -1,0 +1,201 @@
+"""What shapes a causal language model."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attn.dispatch import attention
+from attn.modules.block import ACTIVATIONS, NORMS
+from attn.positions import relative_buckets
+
+ATTENTIONS = (
+  'full',
+  'sliding_window',
+  'dilated',
+  'chunked',
+  'global',
+  'prefix',
+  'none',
+)
+POSITIONS = (
+  'learned',
+  'sinusoidal',
+  'rotary',
+  'alibi',
+  'relative_bias',
+  'none',
+)
+
+# Fields that count something there must be one of.
+_AT_LEAST_1 = (
+  'vocab_size',
+  'context',
+  'num_layers',
+  'embed_dim',
+  'num_heads',
+  'mlp_dim',
+  'window',
+  'dilation',
+  'chunk_size',
+  'global_tokens',
+  'prefix_length',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalLMConfig:
+  """Everything that shapes a `CausalLM`.
+
+  Fields that came later have a default, so that what was written before them
+  means what it meant.
+
+  Attributes:
+    vocab_size: V.
+    context: The most tokens seen at once; learned positions go no further.
+    num_layers: L.
+    embed_dim: D.
+    num_heads: N, a divisor of D.
+    num_kv_heads: K, a divisor of N; 0 stands for N.
+    mlp_dim: F.
+    attention: Which tokens see which; none sees the future, but for 'prefix'.
+      'full': all before.
+      'sliding_window': the nearest.
+      'dilated': the nearest of every `dilation`-th.
+      'chunked': those of the same chunk.
+      'global': the nearest, and the first of the document, which see all.
+      'prefix': all before; the first of the document see each other both ways,
+      so they are given, and what follows them can be predicted.
+      'none': leave attention out.
+    window: Keys that a window sees, the token itself included: of
+      'sliding_window', 'dilated' and 'global'.
+    positions: 'learned', 'sinusoidal', 'rotary', 'alibi', 'relative_bias' (a
+      learned table in every layer) or 'none'.
+    rope_base: Base of the rotary angles.
+    norm: 'layernorm' or 'rmsnorm'.
+    activation: 'gelu', 'relu2' or 'swiglu'.
+    qk_norm: Normalise queries and keys.
+    tied_head: The embedding table is also the vocabulary head.
+    dropout_rate: On the embeddings, on attention weights and on what each half
+      of a block adds.
+    dilation: Of 'dilated' attention.
+    chunk_size: Of 'chunked' attention.
+    global_tokens: How many are global in 'global' attention.
+    prefix_length: Of 'prefix' attention.
+    relative_buckets: Rows of the table of relative positions.
+    relative_max_distance: From here on all distances share its last row.
+    soft_cap: Scores bend towards ± this, before positions; 0 for no cap.
+    sinks: A learned score per head that belongs to no key.
+    implementation: As in `attn.attention`.
+  """
+
+  vocab_size: int
+  context: int
+  num_layers: int
+  embed_dim: int
+  num_heads: int
+  num_kv_heads: int
+  mlp_dim: int
+  attention: str
+  window: int
+  positions: str
+  rope_base: float
+  norm: str
+  activation: str
+  qk_norm: bool
+  tied_head: bool
+  dropout_rate: float
+  dilation: int = 2
+  chunk_size: int = 64
+  global_tokens: int = 4
+  prefix_length: int = 32
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  soft_cap: float = 0.0
+  sinks: bool = False
+  implementation: str | None = None
+
+  def __post_init__(self) -> None:
+    for name in _AT_LEAST_1:
+      self._check(name, getattr(self, name) >= 1, 'at least 1')
+    self._check(
+      'num_heads',
+      self.embed_dim % self.num_heads == 0,
+      f'a divisor of embed_dim {self.embed_dim}',
+    )
+    self._check(
+      'num_kv_heads',
+      self.num_kv_heads >= 0 and not self.num_heads % (self.num_kv_heads or 1),
+      f'0 or a divisor of num_heads {self.num_heads}',
+    )
+    self._check('dropout_rate', 0 <= self.dropout_rate < 1, 'a rate in [0, 1)')
+    self._check(
+      'soft_cap', 0 <= self.soft_cap < math.inf, '0 or a positive number'
+    )
+    for name, known in (
+      ('attention', ATTENTIONS),
+      ('positions', POSITIONS),
+      ('norm', NORMS),
+      ('activation', ACTIVATIONS),
+    ):
+      self._check(name, getattr(self, name) in known, f'one of {known}')
+    if self.attention == 'prefix':
+      self._check(
+        'prefix_length',
+        self.prefix_length < self.context,
+        f'less than the context, {self.context}',
+      )
+    self._check_positions()
+    _check_implementation(self.implementation)
+
+  @property
+  def given(self) -> int:
+    """How many tokens of a document are given: they are not predicted.
+
+    Those of a prefix see what follows them, up to its last.
+    """
+    return self.prefix_length if self.attention == 'prefix' else 0
+
+  def _check_positions(self) -> None:
+    match self.positions:
+      case 'sinusoidal':
+        self._check(
+          'embed_dim',
+          self.embed_dim % 2 == 0,
+          'an even width for sinusoidal positions',
+        )
+      case 'rotary':
+        self._check(
+          'num_heads',
+          (self.embed_dim // self.num_heads) % 2 == 0,
+          'an even head size for rotary positions (embed_dim is '
+          f'{self.embed_dim})',
+        )
+        self._check(
+          'rope_base', 0 < self.rope_base < math.inf, 'a positive number'
+        )
+      case 'relative_bias':
+        try:
+          relative_buckets(
+            0,
+            self.relative_buckets,
+            bidirectional=self.attention == 'prefix',
+            max_distance=self.relative_max_distance,
+          )
+        except ValueError as error:
+          message = str(error).replace('num_buckets', 'relative_buckets')
+          message = message.replace('max_distance', 'relative_max_distance')
+          raise ValueError(message) from error
+
+  def _check(self, name: str, holds: bool, wanted: str) -> None:
+    if not holds:
+      value: Any = getattr(self, name)
+      raise ValueError(f'{name}: got {value!r}, wanted {wanted}')
+
+
+def _check_implementation(name: str | None) -> None:
+  """Ask the front door, which alone knows them all."""
+  x = jax.ShapeDtypeStruct((1, 1, 1), jnp.float32)
+  jax.eval_shape(lambda x: attention(x, x, x, implementation=name), x)
