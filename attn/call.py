@@ -116,6 +116,9 @@ def prepare(
     rng=rng if dropout_rate > 0 else None,
   )
   _check_extents(call)
+  if 0 in call.sizes:
+    # There is no score, and an array of an empty axis cannot be indexed.
+    return dataclasses.replace(call, score_mod=None)
   _check_score_mod(call)
   return call
 

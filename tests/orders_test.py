@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 import attn
@@ -17,6 +18,9 @@ from tests.checks import assert_close, assert_same_bits, compile_fast
 from tests.inputs import B, N, S, T, normal, qkv
 
 _BUCKETS = 3
+# In one process, so that what they share is computed once.
+pytestmark = pytest.mark.xdist_group('orders')
+
 _IDS = np.random.default_rng(3).integers(0, 2, (B, S))
 _RNG = jax.random.key(5)
 
@@ -89,6 +93,15 @@ def _orders(implementation, floats, direction):
   }
 
 
+def _value_and_gradient(arguments):
+  floats = {k: x for k, x in arguments.items() if k != 'ids'}
+  ids = jnp.asarray(arguments['ids'])
+  return jax.value_and_grad(lambda x: _loss('small tiles', x, ids))(floats)
+
+
+_compiled_once = compile_fast(_value_and_gradient)
+
+
 @functools.cache
 def _all_orders(implementation, mapped):
   run = functools.partial(_orders, implementation)
@@ -147,15 +160,12 @@ class ArgumentsTest(parameterized.TestCase):
     fixed = {k: x for k, x in both[0].items() if k != name}
 
     def run(x):
-      floats = {**fixed, name: x}
-      ids = jnp.asarray(floats.pop('ids'))
-      return jax.value_and_grad(lambda x: _loss('small tiles', x, ids))(floats)
+      return _value_and_gradient({**fixed, name: x})
 
     mapped = jnp.stack([x[name] for x in both])
     actual = compile_fast(jax.vmap(run))(mapped)
-    one = compile_fast(run)
     for i in (0, 1):
-      expected = one(mapped[i])
+      expected = _compiled_once({**fixed, name: mapped[i]})
       assert_close(jax.tree.map(lambda x, i=i: x[i], actual), expected, 1e-5)
 
 

@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
 import attn
+from attn.precision import at_least_float32
 from tests import oracles
 from tests.checks import assert_close, compile_fast
 from tests.inputs import IMPLEMENTATIONS, cotangents, normal, qkv
@@ -56,7 +57,8 @@ class _Call:
     if self.sink:
       floats['sink'] = normal(self.sizes[1], seed=self.seed + 4, dtype=dtype)
     if self.scale is not None and not self.static_scale:
-      floats['scale'] = jnp.asarray(self.scale, jnp.float32)
+      wide = at_least_float32(jnp.dtype(self.dtype))
+      floats['scale'] = jnp.asarray(self.scale, wide)
     return floats
 
   def options(self):
@@ -128,7 +130,7 @@ def _calls(draw):
 
 class RandomCallsTest(parameterized.TestCase):
   @parameterized.product(implementation=IMPLEMENTATIONS)
-  @examples(36)
+  @examples(16)
   @hypothesis.given(call=_calls())
   def test_equals_the_oracle(self, implementation, call):
     with jax.enable_x64(call.dtype == 'float64'):
