@@ -9,6 +9,8 @@ Run it:  `python lessons/02_why_softmax.py [FOLDER]`
 
 Figure:  `02_scale.png`, how strongly softmax still answers to its scores.
 Divided by √d it answers the same at every size; undivided it falls silent.
+
+Paper:  Vaswani et al., 2017, https://arxiv.org/abs/1706.03762
 """
 
 # %%

@@ -9,6 +9,8 @@ Run it:  `python lessons/03_query_key_value.py [FOLDER]`
 
 Figure:  `03_weights.png`, one head's weights: free, causal, and causal with
 half of them dropped and the others doubled.
+
+Paper:  Vaswani et al., 2017, https://arxiv.org/abs/1706.03762
 """
 
 # %%

@@ -74,8 +74,8 @@ def label(axes, x, y, text, color):
   )
 
 
-def heat_map(axes, weights, words, heading, top=1.0):
-  """Weights as a square of shades: row = query, column = key."""
+def heat_map(axes, weights, words, heading, top=1.0, rows=None):
+  """Weights as shades: row = query, column = key; rows are words too."""
   weights = np.asarray(weights)
   axes.pcolormesh(
     weights, cmap='Blues', vmin=0, vmax=top, edgecolors='white', linewidth=2
@@ -83,9 +83,10 @@ def heat_map(axes, weights, words, heading, top=1.0):
   axes.set_aspect('equal')
   axes.invert_yaxis()
   axes.spines[:].set_visible(False)
+  rows = words if rows is None else rows
   ticks = np.arange(len(words)) + 0.5
   axes.set_xticks(ticks, words, rotation=45, ha='right', rotation_mode='anchor')
-  axes.set_yticks(ticks, words)
+  axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
   axes.tick_params(length=0)
   for (t, s), weight in np.ndenumerate(weights):
     if weight >= 0.005:
