@@ -1,4 +1,4 @@
-"""Continue a prompt: python sample.py --workdir=runs/tiny --prompt='Mia '."""
+"""Continue or translate: python sample.py --workdir=runs/tiny --prompt=Mia."""
 
 from absl import flags
 
@@ -9,11 +9,12 @@ from attn.training.sample import sample
 def define_flags() -> None:
   """The flags."""
   flags.DEFINE_string('workdir', 'runs/tiny', 'A trained run.')
-  flags.DEFINE_string('prompt', '\n', 'The text to continue.')
+  flags.DEFINE_string('prompt', '\n', 'What to continue, or to translate.')
   flags.DEFINE_integer('length', 300, 'Characters to draw.')
   flags.DEFINE_float('temperature', 1.0, '0 for the likeliest character.')
   flags.DEFINE_integer('top_k', None, 'Draw from the k likeliest only.')
   flags.DEFINE_integer('seed', 0, 'The same seed draws the same text.')
+  flags.DEFINE_integer('beam', 4, 'Beginnings of a translation that are kept.')
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     temperature=options.temperature,
     top_k=options.top_k,
     seed=options.seed,
+    beam=options.beam,
   )
   print(text)
 

@@ -1,9 +1,10 @@
-"""Train a causal language model: python train.py --config=configs/tiny.py."""
+"""Train a model: python train.py --config=configs/tiny.py."""
 
 from absl import flags
 from ml_collections import config_flags
 
 from attn.training import command_line
+from attn.training.config import task_of_file
 from attn.training.loop import train
 
 
@@ -16,7 +17,10 @@ def define_flags() -> None:
     'workdir', 'runs/tiny', 'Where the run is kept, and continued from.'
   )
   flags.DEFINE_string(
-    'data', None, 'A UTF-8 text to train on, instead of the toy language.'
+    'data',
+    None,
+    'A UTF-8 text to train on, instead of the toy language; for a translation, '
+    'a line each of source, tab, target.',
   )
 
 
@@ -24,7 +28,7 @@ def main() -> None:
   """Flags in, one call."""
   config = flags.FLAGS.config
   if flags.FLAGS.data is not None:
-    config.update(task='text', data=flags.FLAGS.data)
+    config.update(task=task_of_file(config), data=flags.FLAGS.data)
   train(config, flags.FLAGS.workdir)
 
 

@@ -9,6 +9,7 @@ from matplotlib import image
 
 from attn.training.artifacts import word_starts
 from tests.report_cases import (
+  ALIGNMENT,
   HISTORY,
   MARKED,
   NASTY,
@@ -286,7 +287,7 @@ def test_the_curve_tells_its_values(visit):
     readout = page.inner_text('#readout')
     for part in (
       *(told, f'train {4.5 - i:.3f}', f'validation {4 - i:.3f}'),
-      *('floor 0.700', f'far facts {i / 3:.1%}'),
+      *('floor 0.700', f'far facts known {i / 3:.1%}'),
     ):
       assert part in readout
   # Half the way from 4 to 1 on the logarithmic axis is 2.
@@ -339,6 +340,43 @@ def test_what_is_not_there_is_not_shown(visit, changes):
   assert page.is_visible('#gaze') == (weights.size > 0)
   assert page.is_visible('#samples') == (changes.get('samples') != [])
   assert page.is_visible('#chart')
+
+
+@in_browser
+def test_a_translation_is_a_matrix_with_words_on_both_sides(visit):
+  page = visit(alignments=[ALIGNMENT, ALIGNMENT._replace(gold=None)])
+  tables = page.locator('#alignments table')
+  assert tables.count() == 2
+  first = tables.first
+  assert first.locator('thead th').all_inner_texts() == [*ALIGNMENT.source]
+  assert first.locator('tbody th').all_inner_texts() == [*ALIGNMENT.target]
+  shown = first.locator('tbody td').evaluate_all(
+    "cells => cells.map(cell => +cell.style.getPropertyValue('--share'))"
+  )
+  expected = ALIGNMENT.weights.reshape(-1)
+  np.testing.assert_allclose(shown, expected, atol=1 / 255)
+  gold = first.locator('tbody td').evaluate_all(
+    "cells => cells.map(cell => cell.className === 'gold')"
+  )
+  framed = {divmod(i, 4)[::-1] for i, is_gold in enumerate(gold) if is_gold}
+  assert framed == ALIGNMENT.gold
+  assert tables.nth(1).locator('.gold').count() == 0
+  # The darker, the more.
+  strong, weak = (first.locator('tbody td').nth(i) for i in (0, 1))
+  alphas = [
+    float(
+      re.findall(
+        r'[\d.]+',
+        cell.evaluate('cell => getComputedStyle(cell).backgroundColor'),
+      )[-1]
+    )
+    for cell in (strong, weak)
+  ]
+  assert alphas[0] > 0.85 > 0.2 > alphas[1]
+  assert first.locator('td[title]').nth(5).get_attribute('title') == (
+    'calls looks at ruft: 50%'
+  )
+  assert not visit().is_visible('#alignments')
 
 
 @in_browser

@@ -3,6 +3,7 @@
 import numpy as np
 
 from attn.training.report import write_report
+from attn.training.task import Alignment
 
 L, N = 2, 3
 TEXT = (
@@ -35,6 +36,17 @@ def random_weights(length, seed=0):
 
 
 WEIGHTS = random_weights(len(TEXT))
+
+
+# "ruft" and "an" are one word in English.
+ALIGNMENT = Alignment(
+  source=('sie', 'ruft', 'ihn', 'an'),
+  target=('she', 'calls', 'him'),
+  weights=np.array(
+    [[0.9, 0.1, 0.0, 0.0], [0.0, 0.5, 0.0, 0.5], [0.2, 0.0, 0.8, 0.0]]
+  ),
+  gold=frozenset({(0, 0), (1, 1), (3, 1), (2, 2)}),
+)
 
 
 def write(path, **changes):

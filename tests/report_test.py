@@ -11,6 +11,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from tests.report_cases import (
+  ALIGNMENT,
   NASTY,
   TEXT,
   WEIGHTS,
@@ -148,6 +149,9 @@ class FileTest(parameterized.TestCase):
     message = f'marked: got {len(TEXT)}, wanted a position from 0 to'
     with self.assertRaisesRegex(ValueError, message):
       write(self.path, marked=[len(TEXT)])
+    wrong = ALIGNMENT._replace(weights=np.zeros((4, 3)))
+    with self.assertRaisesRegex(ValueError, r'alignments: got .* \(4, 3\)'):
+      write(self.path, alignments=[wrong])
     self.assertFalse(self.path.exists())
 
   def test_an_error_leaves_the_old_file(self):

@@ -1,6 +1,7 @@
 """A run that was stopped ends with the same bits as one that was not."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import random
@@ -14,6 +15,7 @@ import processes
 import pytest
 
 from attn.training.checkpoints import Checkpoints
+from attn.training import language_model
 from attn.training.experiment import make_config_optimizer, make_model
 from attn.training.run_directory import RunDirectory
 from attn.training.step import State, init_state
@@ -28,7 +30,8 @@ def final_state(workdir: pathlib.Path) -> State:
   config = run.read_config()
   vocab_size = CharTokenizer.load(run.tokenizer).vocab_size
   model = make_model(config, vocab_size)
-  like = init_state(model, make_config_optimizer(config), seed=99)
+  init = functools.partial(language_model.init, model)
+  like = init_state(init, make_config_optimizer(config), seed=99)
   checkpoints = Checkpoints(run.checkpoints, keep=2)
   state = checkpoints.restore(like)
   checkpoints.close()

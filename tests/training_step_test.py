@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from attn.modules import CausalLM, CausalLMConfig
-from attn.training import batches, evaluate, optimizer, step
+from attn.training import batches, language_model, optimizer, step
 
 pytestmark = pytest.mark.smoke
 
@@ -49,6 +49,16 @@ def make_model(dropout_rate: float = 0.0) -> CausalLM:
 make_sgd = functools.partial(optax.sgd, 0.5)
 
 
+def init_of(model: CausalLM):
+  """Makes its parameters."""
+  return functools.partial(language_model.init, model)
+
+
+def nats_of(model: CausalLM):
+  """Its loss."""
+  return functools.partial(language_model.nats, model)
+
+
 @pytest.fixture(scope='module')
 def batch() -> batches.Batch:
   """Four rows; their stories differ in length, so parts differ in weight."""
@@ -75,18 +85,22 @@ def by_hand(model: CausalLM, params, batch: batches.Batch) -> tuple:
 
 def test_loss_is_the_mean_over_what_counts(batch: batches.Batch):
   model = make_model()
-  state = step.init_state(model, make_sgd(), seed=1)
+  state = step.init_state(init_of(model), make_sgd(), seed=1)
   nats, count, *_ = by_hand(model, state.params, batch)
-  train_step = step.make_train_step(model, make_sgd(), seed=0, accumulate=1)
+  train_step = step.make_train_step(
+    nats_of(model), make_sgd(), seed=0, accumulate=1
+  )
   _, loss = train_step(state, batch)
   np.testing.assert_allclose(loss, nats / count, rtol=1e-5)
 
 
 def test_evaluation_is_by_hand(batch: batches.Batch):
   model = make_model()
-  params = step.init_state(model, make_sgd(), seed=1).params
+  params = step.init_state(init_of(model), make_sgd(), seed=1).params
   validation = batches.Validation([batch, batch], 0.125, 0.25, 0.5)
-  got = evaluate.evaluate(step.make_eval_step(model), params, validation)
+  got = language_model.evaluate(
+    language_model.make_eval_step(model), params, validation
+  )
   nats, count, right, far = by_hand(model, params, batch)
   expected = {
     'loss': nats / count,
@@ -108,8 +122,10 @@ def test_accumulated_gradient_is_the_whole_one(
   model = make_model()
 
   def after(parts: int) -> step.State:
-    state = step.init_state(model, make_sgd(), seed=1)
-    return step.make_train_step(model, make_sgd(), 0, parts)(state, batch)
+    state = step.init_state(init_of(model), make_sgd(), seed=1)
+    return step.make_train_step(nats_of(model), make_sgd(), 0, parts)(
+      state, batch
+    )
 
   chex.assert_trees_all_close(after(accumulate), after(1), rtol=1e-5, atol=1e-7)
 
@@ -123,9 +139,10 @@ def test_padding_does_not_teach(batch: batches.Batch):
     inputs=np.where(padding, 17, batch.inputs),
     targets=np.where(padding, 23, batch.targets),
   )
-  train_step = step.make_train_step(model, make_sgd(), 0, 1)
+  train_step = step.make_train_step(nats_of(model), make_sgd(), 0, 1)
   results = [
-    train_step(step.init_state(model, make_sgd(), 1), b) for b in (batch, other)
+    train_step(step.init_state(init_of(model), make_sgd(), 1), b)
+    for b in (batch, other)
   ]
   chex.assert_trees_all_equal(*results)
 
@@ -134,10 +151,10 @@ def test_dropout_follows_seed_and_step(batch: batches.Batch):
   model = make_model(dropout_rate=0.5)
 
   def loss(seed: int, made: int) -> float:
-    state = step.init_state(model, make_sgd(), 1)
+    state = step.init_state(init_of(model), make_sgd(), 1)
     state = state._replace(step=jnp.asarray(made, jnp.int32))
     return float(
-      step.make_train_step(model, make_sgd(), seed, 1)(state, batch)[1]
+      step.make_train_step(nats_of(model), make_sgd(), seed, 1)(state, batch)[1]
     )
 
   assert loss(0, 3) == loss(0, 3)
@@ -201,8 +218,10 @@ def test_no_recompilation_after_the_first_step(batch: batches.Batch):
       traces.append(1)
       return super().__call__(*args, **kwargs)
 
-  train_step = step.make_train_step(Counting(model.config), make_sgd(), 0, 1)
-  state = step.init_state(model, make_sgd(), 1)
+  train_step = step.make_train_step(
+    nats_of(Counting(model.config)), make_sgd(), 0, 1
+  )
+  state = step.init_state(init_of(model), make_sgd(), 1)
   for _ in range(3):
     state, _ = train_step(state, batch)
   assert len(traces) == 1

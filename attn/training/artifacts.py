@@ -3,11 +3,24 @@
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 Path = str | os.PathLike[str]
+
+# Shares that a run may measure beside its loss, and how they are called.
+ACCURACIES = {
+  'far_fact_accuracy': 'far facts known',
+  'exact_match': 'exact match',
+}
+
+
+def accuracy_in(history: Sequence[Mapping[str, Any]]) -> str:
+  """Which of `ACCURACIES` the lines of metrics.jsonl hold, or might hold."""
+  measured = {name for line in history for name in line}
+  return next((x for x in ACCURACIES if x in measured), next(iter(ACCURACIES)))
 
 
 def check_weights(

@@ -6,7 +6,7 @@ A `Batch` is made from its number alone, so that a run which stopped at step
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -257,10 +257,18 @@ class Text:
     return batch
 
 
-def iterate(data: ToyLanguage | Text, first: int, last: int) -> Iterator[Batch]:
+class Source(Protocol):
+  """Whatever makes training batches from their numbers."""
+
+  def train_batch(self, index: int) -> Any:
+    """Batch number index."""
+    ...
+
+
+def iterate(source: Source, first: int, last: int) -> Iterator[Any]:
   """Training batches first to last - 1, made in a thread ahead of their use."""
   indices = grain.MapDataset.range(first, last)
-  batches = indices.map(lambda index: data.train_batch(int(index)))
+  batches = indices.map(lambda index: source.train_batch(int(index)))
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
   return iter(batches.to_iter_dataset(options))
 

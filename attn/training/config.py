@@ -1,7 +1,7 @@
 """What a config may be.
 
-The fields and what they mean stand in `configs/tiny.py`; every other config
-has the same ones.
+The fields and what they mean stand in `configs/tiny.py`, and those of a
+translation in `configs/translate_bahdanau.py`; every other config has the same.
 """
 
 import math
@@ -13,25 +13,41 @@ from attn.training.errors import UserError
 # checker cannot know them.
 Config = Any
 
-TASKS = ('toy_language', 'text')
+LANGUAGE_TASKS = ('toy_language', 'text')
+# Two made up here, and one from a file.
+TRANSLATION_TASKS = ('translation', 'dates', 'parallel_text')
+TASKS = LANGUAGE_TASKS + TRANSLATION_TASKS
+
+# Tasks that read the file `data`.
+_OF_A_FILE = ('text', 'parallel_text')
 
 # Fields with a least value; what a module checks itself is not repeated here.
 _LEAST = {
   'seed': 0,
   'steps': 1,
-  'batch_size': 1,
-  'context': 1,
   'optimizer.warmup_steps': 0,
   'optimizer.accumulate': 1,
   'optimizer.learning_rate': 0,
   'optimizer.weight_decay': 0,
   'eval.every': 1,
-  'eval.rows': 1,
   'eval.log_every': 1,
   'eval.samples': 1,
-  'eval.temperature': 0,
   'checkpoint.every': 1,
   'checkpoint.keep': 1,
+}
+_LEAST_OF_LANGUAGE = {
+  'batch_size': 1,
+  'context': 1,
+  'eval.rows': 1,
+  'eval.temperature': 0,
+}
+_LEAST_OF_TRANSLATION = {
+  'batch_tokens': 1,
+  'max_words': 4,
+  'eval.pairs': 1,
+  'eval.test_pairs': 1,
+  'eval.beam': 1,
+  'eval.length_penalty': 0,
 }
 
 
@@ -41,7 +57,19 @@ def check_config(config: Config) -> None:
   Raises:
     UserError: naming the field, its value and what was wanted.
   """
-  for name, least in _LEAST.items():
+  if config.task not in TASKS:
+    raise UserError(
+      f'config.task: got {config.task!r}, wanted one of {", ".join(TASKS)}'
+    )
+  of_language = config.task in LANGUAGE_TASKS
+  if of_language != ('context' in config):
+    kind = LANGUAGE_TASKS if 'context' in config else TRANSLATION_TASKS
+    raise UserError(
+      f'config.task: got {config.task!r}, wanted one of {", ".join(kind)}, '
+      'which this config is made for'
+    )
+  least_of_task = _LEAST_OF_LANGUAGE if of_language else _LEAST_OF_TRANSLATION
+  for name, least in {**_LEAST, **least_of_task}.items():
     value = _field(config, name)
     # Written so that NaN is refused too.
     if not (value >= least and math.isfinite(value)):
@@ -57,17 +85,26 @@ def check_config(config: Config) -> None:
       raise UserError(
         f'config.optimizer.{name}: got {value}, wanted a number in [0, 1]'
       )
-  if config.batch_size % config.optimizer.accumulate:
+  if of_language and config.batch_size % config.optimizer.accumulate:
     raise UserError(
       f'config.optimizer.accumulate: got {config.optimizer.accumulate}, wanted '
       f'a divisor of batch_size {config.batch_size}'
     )
-  if config.task not in TASKS:
+  if not of_language and config.optimizer.accumulate != 1:
     raise UserError(
-      f'config.task: got {config.task!r}, wanted one of {", ".join(TASKS)}'
+      f'config.optimizer.accumulate: got {config.optimizer.accumulate}, wanted '
+      '1: the batches of a translation differ in their rows'
     )
-  if config.task == 'text' and not config.data:
-    raise UserError("config.data: got no path, wanted one for task 'text'")
+  if config.task in _OF_A_FILE and not config.data:
+    raise UserError(
+      f'config.data: got no path, wanted one for task {config.task!r}'
+    )
+
+
+def task_of_file(config: Config) -> str:
+  """The task of a config once it is to read a file."""
+  language = config.task in LANGUAGE_TASKS
+  return 'text' if language else 'parallel_text'
 
 
 def _field(config: Config, name: str) -> float:

@@ -1,14 +1,17 @@
 """From a config to the things it describes: data, model, optimiser."""
 
 import pathlib
+from typing import Any
 
 import optax
 
-from attn.modules import CausalLM, CausalLMConfig
+from attn import modules
+from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
 from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config
 from attn.training.errors import UserError
 from attn.training.optimizer import make_optimizer
+from attn.training.pair_batches import TranslationData
 
 
 def make_data(config: Config) -> ToyLanguage | Text:
@@ -70,6 +73,54 @@ def make_model(
   except ValueError as error:
     raise UserError(f'config.model.{error}') from error
   return CausalLM(shape, capture_weights=capture_weights)
+
+
+def make_pairs(config: Config) -> TranslationData:
+  """The pairs that the config names.
+
+  Raises:
+    UserError: if there are none, or they are longer than the model takes.
+  """
+  size = (config.seed, config.batch_tokens)
+  most = config.max_words
+  try:
+    if config.task == 'parallel_text':
+      data = TranslationData.file(config.data, *size, max_words=most)
+    elif config.task == 'dates':
+      data = TranslationData.dates(*size)
+    else:
+      data = TranslationData.little_german(*size, max_words=most)
+  except ValueError as error:
+    raise UserError(f'config.{error}') from error
+  for name, needed in (
+    ('max_source_length', data.limit.source_length),
+    ('max_target_length', data.limit.target_length),
+  ):
+    if config.model[name] < needed:
+      raise UserError(
+        f'config.model.{name}: got {config.model[name]}, wanted at least '
+        f'{needed}, the longest there is in the data'
+      )
+  return data
+
+
+def make_encoder_decoder(
+  config: Config, source_vocab_size: int, target_vocab_size: int
+) -> Any:
+  """The encoder-decoder that the config describes.
+
+  Raises:
+    UserError: if it describes none.
+  """
+  try:
+    shape = EncoderDecoderConfig(
+      source_vocab_size=source_vocab_size,
+      target_vocab_size=target_vocab_size,
+      **config.model,
+    )
+  except ValueError as error:
+    raise UserError(f'config.model.{error}') from error
+  return modules.make_encoder_decoder(shape)
 
 
 def make_config_optimizer(

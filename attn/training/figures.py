@@ -4,6 +4,8 @@
   draw_attention_maps  every head's weights as a matrix, labelled by the text
   draw_gaze            the text itself, tinted by whom one character looks at
 
+Those of translations are in `translation_figures`.
+
 Figures are built without pyplot, so drawing one leaves no trace in the process,
 and files appear whole or not at all.
 """
@@ -26,7 +28,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from attn.training.artifacts import (
+  ACCURACIES,
   Path,
+  accuracy_in,
   check_positions,
   check_weights,
   replace_file,
@@ -35,7 +39,7 @@ from attn.training.artifacts import (
 
 INK, GREY, PALE = '#22313f', '#8a949e', '#f3f5f7'
 BLUE, LIGHT_BLUE, ORANGE, GREEN = '#2b6ca3', '#9cc3e3', '#d9622b', '#3c8d6e'
-_BLUES = LinearSegmentedColormap.from_list(
+BLUES = LinearSegmentedColormap.from_list(
   'blues', ['#ffffff', '#7fb2db', BLUE, '#0c2b4a']
 )
 _AMBERS = LinearSegmentedColormap.from_list('ambers', ['#ffffff', '#f2a33a'])
@@ -46,36 +50,41 @@ _SIGNS = str.maketrans('\n\t', '⏎⇥')
 
 
 def draw_loss_curve(
-  path: Path, history: Sequence[Mapping[str, Any]], floor: float | None
+  path: Path,
+  history: Sequence[Mapping[str, Any]],
+  floor: float | None,
+  unit: str = 'character',
 ) -> None:
   """Draws the losses of a run, and how often it knows a far fact.
 
   Args:
     path: The PNG to write; its folder exists.
     history: The lines of metrics.jsonl, each with `step`, `split` ('train' or
-      'validation') and `loss` in nats per character, perhaps with
-      `far_fact_accuracy`. What is not finite leaves a gap.
-    floor: The least possible loss, in nats per character, if it is known.
+      'validation') and `loss` in nats per token, perhaps with
+      one of `artifacts.ACCURACIES`. What is not finite leaves a gap.
+    floor: The least possible loss, in nats per token, if it is known.
+    unit: What a token is.
 
   Raises:
     OSError: if the file cannot be written.
   """
   train = _curve(history, 'train', 'loss')
   validation = _curve(history, 'validation', 'loss')
-  accuracy = _curve(history, 'validation', 'far_fact_accuracy')
+  name = accuracy_in(history)
+  accuracy = _curve(history, 'validation', name)
   panels = 2 if accuracy.size else 1
   figure = Figure(figsize=(8, 4 + 1.5 * (panels - 1)), layout='constrained')
   all_axes = figure.subplots(
     panels, 1, sharex=True, squeeze=False, height_ratios=[3, 1][:panels]
   )[:, 0]
-  _plot_losses(all_axes[0], train, validation, floor)
+  _plot_losses(all_axes[0], train, validation, floor, unit)
   if accuracy.size:
     axes = all_axes[1]
     axes.plot(*accuracy, color=ORANGE, lw=2, marker='o', ms=4)
     axes.set_ylim(-0.05, 1.05)
     axes.set_yticks([0, 0.5, 1], ['0%', '50%', '100%'])
-    name = f'far facts known {accuracy[1, -1]:.1%}'
-    axes.set_title(name, loc='left', fontsize=11, color=ORANGE)
+    told = f'{ACCURACIES[name]} {accuracy[1, -1]:.1%}'
+    axes.set_title(told, loc='left', fontsize=11, color=ORANGE)
   for axes in all_axes:
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(GREY)
@@ -84,7 +93,7 @@ def draw_loss_curve(
     axes.set_axisbelow(True)
   all_axes[-1].set_xlabel('step', fontsize=11, color=INK)
   all_axes[-1].xaxis.set_major_locator(MaxNLocator(7, integer=True))
-  _save(figure, path, dpi=150)
+  save(figure, path, dpi=150)
 
 
 def draw_attention_maps(
@@ -119,13 +128,13 @@ def draw_attention_maps(
   width = max(heads * pitch[0] + gap, 34 * size)
   figure, axes = _page(width, layers * pitch[1] + 3.5 * size, dpi=72)
   _say(axes, gap, 2 * size, 'each row: whom one character attends to', size)
-  _draw_scale(axes, width - gap - 9 * size, 1.3 * size, size, _BLUES)
+  _draw_scale(axes, width - gap - 9 * size, 1.3 * size, size, BLUES)
   past = np.tri(length, dtype=bool)
   for layer, head in np.ndindex(layers, heads):
     x, y = (head, layer) * pitch + (label + gap, 2 * gap + 3 * size)
     axes.imshow(
       np.ma.array(weights[layer, head], mask=~past),
-      cmap=_BLUES.with_extremes(bad=PALE),
+      cmap=BLUES.with_extremes(bad=PALE),
       norm=_TINT,
       extent=(x, x + side, y + side, y),
       interpolation='nearest',
@@ -133,7 +142,7 @@ def draw_attention_maps(
     name = f'layer {layer + 1} head {head + 1}'
     _say(axes, x, y - 0.6 * size, name, size, weight='bold')
     _label_sides(axes, x, y, cell, text, frozenset(marked))
-  _save(figure, path, dpi=72)
+  save(figure, path, dpi=72)
 
 
 def draw_gaze(
@@ -190,7 +199,7 @@ def draw_gaze(
     _say(axes, 14, y + 10.5, f'layer {layer + 1} head {head + 1}', 9.5)
     word, share = _favourite(text, gaze)
     _say(axes, 14, y + 25, f'“{word}” {share:.0%}', 8.5, color=GREY)
-  _save(figure, path, dpi=144)
+  save(figure, path, dpi=144)
 
 
 def _curve(
@@ -206,7 +215,11 @@ def _curve(
 
 
 def _plot_losses(
-  axes: Axes, train: np.ndarray, validation: np.ndarray, floor: float | None
+  axes: Axes,
+  train: np.ndarray,
+  validation: np.ndarray,
+  floor: float | None,
+  unit: str,
 ) -> None:
   # A line of one point would be invisible.
   marker = 'o' if train.shape[1] == 1 else None
@@ -228,7 +241,7 @@ def _plot_losses(
     axes.set_yticks(_log_ticks(*axes.get_ylim()))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
-  axes.set_ylabel('nats per character', fontsize=11, color=INK)
+  axes.set_ylabel(f'nats per {unit}', fontsize=11, color=INK)
   axes.legend(loc='upper right', frameon=False, labelcolor=INK, fontsize=11)
 
 
@@ -356,7 +369,8 @@ def _font(family: str) -> FT2Font:
   return FT2Font(findfont(FontProperties(family=family)))
 
 
-def _save(figure: Figure, path: Path, dpi: int) -> None:
+def save(figure: Figure, path: Path, dpi: int) -> None:
+  """Writes a figure, whole or not at all."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', dpi=dpi, facecolor='white')
   replace_file(path, buffer.getvalue())

@@ -9,27 +9,19 @@ import jax
 import optax
 from absl import logging
 
-from attn.modules import CausalLM
-from attn.training.batches import Text, ToyLanguage, Validation, iterate
+from attn.training.batches import iterate
 from attn.training.checkpoints import Checkpoints
-from attn.training.config import Config, check_config
+from attn.training.config import LANGUAGE_TASKS, Config, check_config
 from attn.training.errors import UserError
-from attn.training.evaluate import evaluate
-from attn.training.experiment import (
-  make_config_optimizer,
-  make_data,
-  make_model,
-)
+from attn.training.experiment import make_config_optimizer
 from attn.training.finish import finish
 from attn.training.interrupt import Interrupt
+from attn.training.language_task import LanguageTask
 from attn.training.log import Log
 from attn.training.run_directory import RunDirectory
-from attn.training.step import (
-  State,
-  init_state,
-  make_eval_step,
-  make_train_step,
-)
+from attn.training.step import State, init_state, make_train_step
+from attn.training.task import Task
+from attn.training.translation_task import TranslationTask
 
 
 def train(config: Config, workdir: str) -> dict[str, Any]:
@@ -52,16 +44,15 @@ def train(config: Config, workdir: str) -> dict[str, Any]:
   """
   started = time.monotonic()
   check_config(config)
-  data = make_data(config)
-  model = make_model(config, data.tokenizer.vocab_size)
+  task = _make_task(config)
   optimizer = make_config_optimizer(config)
   run = RunDirectory(workdir)
   run.open(config)
   if run.summary.exists():
     print(f'{run.path} is finished; for another run choose another --workdir')
     return json.loads(run.summary.read_text())
-  data.tokenizer.save(run.tokenizer)
-  state = init_state(model, optimizer, config.seed)
+  task.save(run)
+  state = init_state(task.init, optimizer, config.seed)
   checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
   try:
     restored = checkpoints.restore(state)
@@ -71,13 +62,17 @@ def train(config: Config, workdir: str) -> dict[str, Any]:
     checkpoints.discard_after(int(state.step))
     history = run.forget_metrics_after(int(state.step))
     before = max((line['seconds'] for line in history), default=0.0)
-    fit = _Fit(
-      config, data, model, optimizer, run, checkpoints, started - before
-    )
+    fit = _Fit(config, task, optimizer, run, checkpoints, started - before)
     state = fit.run(state)
   finally:
     checkpoints.close()
-  return finish(config, run, data, model, state.params, started - before)
+  return finish(config, run, task, state.params, started - before)
+
+
+def _make_task(config: Config) -> Task:
+  if config.task in LANGUAGE_TASKS:
+    return LanguageTask(config)
+  return TranslationTask(config)
 
 
 class _Fit:
@@ -86,34 +81,31 @@ class _Fit:
   def __init__(
     self,
     config: Config,
-    data: ToyLanguage | Text,
-    model: CausalLM,
+    task: Task,
     optimizer: optax.GradientTransformation,
     run: RunDirectory,
     checkpoints: Checkpoints,
     started: float,
   ) -> None:
-    self.validation: Validation = data.validation(config.eval.rows)
     self._config = config
-    self._data = data
+    self._task = task
     self._run = run
     self._checkpoints = checkpoints
     self._started = started
     self._train_step = make_train_step(
-      model,
+      task.nats,
       optimizer,
       config.seed,
       config.optimizer.accumulate,
     )
-    self._eval_step = make_eval_step(model)
 
   def run(self, state: State) -> State:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
-    batches = iterate(self._data, first, steps)
+    batches = iterate(self._task, first, steps)
     losses: list[jax.Array] = []
     tokens, clock = 0.0, time.monotonic()
-    log = Log(self._run, steps, first, self.validation.floor)
+    log = Log(self._run, steps, first, self._task.floor)
     with log, Interrupt() as interrupt:
       for step, batch in enumerate(batches, first + 1):
         state, loss = self._train_step(state, batch)
@@ -127,11 +119,15 @@ class _Fit:
         if not (evaluates or saves or logs or stops):
           continue
         mean = _mean_of_finite(losses, step)
-        speed = tokens / (time.monotonic() - clock)
+        elapsed = time.monotonic() - clock
+        speeds = {
+          'tokens_per_second': tokens / elapsed,
+          'milliseconds_per_step': 1000 * elapsed / len(losses),
+        }
         if evaluates:
-          results = evaluate(self._eval_step, state.params, self.validation)
+          results = self._task.evaluate(state.params)
           log.validation(self._line(step, **results))
-        log.train(self._line(step, loss=mean, tokens_per_second=speed))
+        log.train(self._line(step, loss=mean, **speeds))
         # Last: what was measured up to a checkpoint must be there with it.
         if saves or stops:
           self._checkpoints.save(state)

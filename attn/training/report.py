@@ -18,15 +18,25 @@ from typing import Any
 import numpy as np
 
 from attn.training.artifacts import (
+  ACCURACIES,
   Path,
+  accuracy_in,
   check_positions,
   check_weights,
   replace_file,
   word_starts,
 )
+from attn.training.task import Alignment
 
 # More points than a curve on a screen has pixels only make the file larger.
 _MOST_POINTS = 2000
+
+_SCRIPTS = (
+  'report_chart.js',
+  'report_gaze.js',
+  'report_align.js',
+  'report_main.js',
+)
 
 
 def write_report(
@@ -40,6 +50,8 @@ def write_report(
   text: str,
   weights: np.ndarray,
   marked: Sequence[int],
+  unit: str = 'character',
+  alignments: Sequence[Alignment] = (),
 ) -> None:
   """Writes report.html: numbers, curve, samples, and a story to point at.
 
@@ -48,15 +60,17 @@ def write_report(
     title: The heading.
     summary: The numbers, or words, that the run ends with, by name.
     history: The lines of metrics.jsonl, each with `step`, `split` ('train' or
-      'validation') and `loss` in nats per character, perhaps with `seconds`
-      and `far_fact_accuracy`.
-    floor: The least possible loss, in nats per character, if it is known.
+      'validation') and `loss` in nats per token, perhaps with `seconds` and
+      one of `artifacts.ACCURACIES`.
+    floor: The least possible loss, in nats per token, if it is known.
     samples: Texts that the model wrote.
     text: The T characters that the model reads.
     weights: float[L, N, T, T]. Row t says whom character t attends to; what
       lies above the diagonal is not shown. They are rounded to 1/255. With
       no layer or head there is no story to point at.
     marked: Positions to underline: there the model predicts a far fact.
+    unit: What a token is.
+    alignments: Of translations, each shown as a matrix.
 
   Raises:
     ValueError: if weights do not fit the text, or a mark lies outside it.
@@ -65,13 +79,11 @@ def write_report(
   weights = check_weights(text, weights, may_be_empty=True)
   check_positions('marked', marked, len(text))
   style = _resource('report.css')
-  script = "'use strict';\n" + ''.join(
-    _resource(name) for name in ('report_chart.js', 'report_gaze.js')
-  )
+  script = "'use strict';\n" + '\n'.join(_resource(x) for x in _SCRIPTS)
   curves = {
     'train': _curve(history, 'train', 'loss'),
     'validation': _curve(history, 'validation', 'loss'),
-    'accuracy': _curve(history, 'validation', 'far_fact_accuracy'),
+    'accuracy': _curve(history, 'validation', accuracy_in(history)),
   }
   seconds = {line['step']: line.get('seconds') for line in history}
   steps = {step for curve in curves.values() for step, _ in curve}
@@ -79,6 +91,8 @@ def write_report(
     'curves': curves,
     'seconds': {step: _finite(seconds[step]) for step in sorted(steps)},
     'floor': _finite(floor),
+    'accuracyName': ACCURACIES[accuracy_in(history)],
+    'unit': unit,
     # Characters one by one: for JavaScript some are two.
     'text': list(text),
     'words': word_starts(text),
@@ -86,6 +100,7 @@ def write_report(
     'heads': weights.shape[1],
     'weights': _encode(weights),
     'marked': sorted(map(int, marked)),
+    'alignments': [_alignment(each) for each in alignments],
   }
   parts = {
     # Only this style and this script are obeyed, whatever a story says.
@@ -168,10 +183,30 @@ def _finite(value: float | None) -> float | None:
   return float(f'{value:.6g}')
 
 
+def _alignment(alignment: Alignment) -> dict[str, Any]:
+  """An alignment as the page's script reads it."""
+  wanted = (len(alignment.target), len(alignment.source))
+  if alignment.weights.shape != wanted:
+    raise ValueError(
+      f'alignments: got weights of shape {alignment.weights.shape}, wanted '
+      f'{wanted}, for so many target and source words'
+    )
+  return {
+    'source': list(alignment.source),
+    'target': list(alignment.target),
+    'weights': _as_bytes(alignment.weights),
+    'gold': sorted(alignment.gold or ()),
+  }
+
+
 def _encode(weights: np.ndarray) -> str:
   """One byte a weight, the lower triangles row by row, as base64."""
   rows, columns = np.tril_indices(weights.shape[-1])
-  triangles = np.nan_to_num(weights[..., rows, columns])
-  return base64.b64encode(
-    np.rint(triangles.clip(0, 1) * 255).astype(np.uint8).tobytes()
-  ).decode()
+  return _as_bytes(weights[..., rows, columns])
+
+
+def _as_bytes(weights: np.ndarray) -> str:
+  """One byte a weight, as base64."""
+  shares = np.nan_to_num(weights).clip(0, 1)
+  bytes_ = np.rint(shares * 255).astype(np.uint8)
+  return base64.b64encode(bytes_.tobytes()).decode()

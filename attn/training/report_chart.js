@@ -29,7 +29,7 @@ function ticks(low, high, logarithmic) {
 function drawChart(data) {
   const svg = document.getElementById('chart');
   const readout = document.getElementById('readout');
-  const {floor, seconds, curves} = data;
+  const {floor, seconds, curves, unit, accuracyName} = data;
   const known = [curves.train, curves.validation].flat().map(([, y]) => y)
     .concat(floor).filter((y) => y !== null);
   const logarithmic = known.length > 0 && Math.min(...known) > 0;
@@ -74,7 +74,7 @@ function drawChart(data) {
     }
     if (floor !== null) key('floor', 'floor', floor.toFixed(3));
     if (shown('accuracy') !== null) {
-      key('accuracy', 'far facts', `${(100 * shown('accuracy')).toFixed(1)}%`);
+      key('accuracy', accuracyName, `${(100 * shown('accuracy')).toFixed(1)}%`);
     }
     readout.replaceChildren(...parts);
   }
@@ -101,7 +101,7 @@ function drawChart(data) {
   function draw() {
     const [left, right, top, bottom] = [42, 12, 10, 40];
     const tall = width < 500 ? 210 : 270;
-    // The curve of far facts, below that of the loss.
+    // The curve of the accuracy, below that of the loss.
     const extra = curves.accuracy.length ? 96 : 0;
     const [edge, base] = [width - right, tall + extra];
     svg.replaceChildren();
@@ -129,13 +129,13 @@ function drawChart(data) {
       level(y(value), 'grid', value);
     }
     add('text', {x: edge, y: top + 8, 'text-anchor': 'end'},
-      'loss, nats per character');
+      `loss, nats per ${unit}`);
     if (extra) {
       level(share(1), 'grid', '100%');
       level(share(0.5), 'grid');
       level(share(0), 'grid', '0%');
       add('text', {class: 'accuracy', x: left, y: share(1) - 10},
-        'far facts known');
+        accuracyName);
     }
     level(base, 'axis');
     for (const step of ticks(0, last, false)) {

@@ -286,7 +286,3 @@ function exploreGaze(data) {
   byId('gaze').hidden = false;
   change({layer, head});
 }
-
-const data = JSON.parse(document.getElementById('data').textContent);
-drawChart(data);
-if (data.layers * data.heads * data.text.length) exploreGaze(data);

@@ -43,9 +43,24 @@ class RunDirectory:
     return self.path / 'tokenizer.json'
 
   @property
+  def source_tokenizer(self) -> pathlib.Path:
+    """The tokenizer of what a translation run reads."""
+    return self.path / 'source_tokenizer.json'
+
+  @property
+  def target_tokenizer(self) -> pathlib.Path:
+    """The tokenizer of what a translation run writes."""
+    return self.path / 'target_tokenizer.json'
+
+  @property
   def summary(self) -> pathlib.Path:
     """Written once, when the run has ended."""
     return self.path / 'summary.json'
+
+  @property
+  def lengths(self) -> pathlib.Path:
+    """How well a translation run does, over the length of the source."""
+    return self.path / 'lengths.json'
 
   @property
   def figures(self) -> pathlib.Path:

@@ -1,0 +1,121 @@
+"""The task of a causal language model: to predict the next token of a text."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from attn.training import language_model
+from attn.training.batches import Batch
+from attn.training.config import Config
+from attn.training.experiment import make_data, make_model
+from attn.training.figures import draw_attention_maps, draw_gaze
+from attn.training.generate import generate
+from attn.training.run_directory import RunDirectory
+from attn.training.task import Exhibits
+
+Array = jax.Array
+
+# Characters of a sample; a story of the toy language ends itself before.
+_SAMPLE_LENGTH = 240
+
+
+class LanguageTask:
+  """See `task.Task`; the model reads the toy language, or any text.
+
+  Attributes:
+    floor: The least possible loss, in nats per character, if it is known.
+    unit: What a token is.
+    nats: The loss of each target.
+  """
+
+  unit = 'character'
+
+  def __init__(self, config: Config) -> None:
+    """Args: the experiment.  Raises: UserError if there can be none."""
+    self._config = config
+    self._data = make_data(config)
+    self._model = make_model(config, self._data.tokenizer.vocab_size)
+    self._validation = self._data.validation(config.eval.rows)
+    self._eval_step = language_model.make_eval_step(self._model)
+    self.floor = self._validation.floor
+    self.nats = functools.partial(language_model.nats, self._model)
+
+  def init(self, rng: Array) -> Any:
+    """Fresh parameters."""
+    return language_model.init(self._model, rng)
+
+  def train_batch(self, index: int) -> Batch:
+    """Batch number index."""
+    return self._data.train_batch(index)
+
+  def evaluate(self, params: Any) -> dict[str, float]:
+    """Loss and what else the validation split knows."""
+    return language_model.evaluate(self._eval_step, params, self._validation)
+
+  def judge(self, params: Any) -> dict[str, float]:
+    """Nothing that was not measured on the way."""
+    del params
+    return {}
+
+  def save(self, run: RunDirectory) -> None:
+    """Write the tokenizer."""
+    self._data.tokenizer.save(run.tokenizer)
+
+  def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
+    """Samples, and who attends to whom in a text."""
+    samples = self._samples(params)
+    text, far = self._data.example()
+    marked = np.flatnonzero(far).tolist()
+    weights = self._weights(params, text)
+    if len(weights):
+      draw_attention_maps(run.figures / 'attention.png', text, weights, marked)
+    if len(weights) and marked:
+      # Row t predicts the character after t: the first far fact is the pronoun.
+      query = marked[0]
+      answer = text[query + 1 :].split(maxsplit=1)[0]
+      draw_gaze(run.figures / 'gaze.png', text, weights, query, answer)
+    return Exhibits(samples, text, weights, tuple(marked))
+
+  def _samples(self, params: Any) -> list[str]:
+    config, tokenizer = self._config, self._data.tokenizer
+    given = self._model.config.given
+    start = '\n' if '\n' in tokenizer.characters else ' '
+    if given:
+      start = self._data.example()[0][:given]
+    drawn = generate(
+      self._model,
+      params,
+      tokenizer.encode(start),
+      length=min(_SAMPLE_LENGTH, config.context),
+      seed=config.seed,
+      temperature=config.eval.temperature,
+      samples=config.eval.samples,
+    )
+    texts = [tokenizer.decode(tokens.tolist()) for tokens in drawn]
+    if given:
+      texts = [start.removeprefix('\n') + text for text in texts]
+    if config.task == 'toy_language':
+      return [text.split('\n', 1)[0] for text in texts]
+    return texts
+
+  def _weights(self, params: Any, text: str) -> np.ndarray:
+    """float[L, N, T, T] over a text; no layers where attention is left out."""
+    config, tokenizer = self._config, self._data.tokenizer
+    tokens = tokenizer.encode(text)
+    if config.model.attention == 'none':
+      return np.zeros((0, 0, len(tokens), len(tokens)), np.float32)
+    model = make_model(config, tokenizer.vocab_size, capture_weights=True)
+    _, captured = jax.jit(
+      lambda params, tokens: model.apply(
+        {'params': params}, tokens, mutable=['intermediates']
+      )
+    )(params, tokens[None])
+    layers = captured['intermediates']
+    return np.stack(
+      [
+        np.asarray(layers[f'block_{i}']['attention']['weights'][0])[0]
+        for i in range(config.model.num_layers)
+      ]
+    )

@@ -1,0 +1,6 @@
+// The page: what its data ask for.
+
+const data = JSON.parse(document.getElementById('data').textContent);
+drawChart(data);
+if (data.layers * data.heads * data.text.length) exploreGaze(data);
+drawAlignments(data);

@@ -1,0 +1,20 @@
+"""Translation with multiplicative attention: Luong et al., 2015.
+
+  python train.py --config=configs/translate_luong.py --workdir=runs/luong
+  python train.py --config=configs/translate_luong.py \
+    --config.model.locality=local-p --workdir=runs/luong_local
+
+The decoder's state looks at the encoder's by a bilinear score, and the next
+step is told what it saw.
+"""
+
+import ml_collections
+
+from configs import translate_bahdanau
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """As `translate_bahdanau`, with another model."""
+  config = translate_bahdanau.get_config()
+  config.model.update(kind='luong', num_layers=1, hidden_dim=212)
+  return config
