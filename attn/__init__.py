@@ -7,6 +7,14 @@ Importing `attn` imports jax and numpy, nothing more.  Flax modules are in
 """
 
 from attn import masks, mods
+from attn.additive import additive_attention
+from attn.alignment import (
+  coverage,
+  coverage_loss,
+  local_mask,
+  local_weights,
+  predicted_centers,
+)
 from attn.dispatch import attention, explain
 from attn.heads import merge_heads, repeat_kv, split_heads
 from attn.inspection import attention_rows, attention_statistics
@@ -23,6 +31,7 @@ from attn.scores import (
   cosine_scores,
   dot_product_scores,
   l2_scores,
+  location_scores,
 )
 from attn.single_head import self_attention, single_head_attention
 from attn.weights import (
@@ -35,6 +44,7 @@ from attn.weights import (
 )
 
 __all__ = [
+  'additive_attention',
   'additive_scores',
   'alibi_slopes',
   'apply_rope',
@@ -44,15 +54,21 @@ __all__ = [
   'bilinear_scores',
   'concat_scores',
   'cosine_scores',
+  'coverage',
+  'coverage_loss',
   'dot_product_scores',
   'dropout',
   'explain',
   'l2_scores',
+  'local_mask',
+  'local_weights',
+  'location_scores',
   'log_normalizer',
   'masks',
   'merge_heads',
   'mods',
   'naive_softmax',
+  'predicted_centers',
   'relative_buckets',
   'repeat_kv',
   'self_attention',

@@ -9,6 +9,7 @@ heads or batches: many heads are a `jax.vmap` over the head axis, batches are a
   bilinear      q·W·k                   Luong 2015, "general"
   concat        v·tanh([q; k]·W)        Luong 2015
   additive      v·tanh(q·W_q + k·W_k)   Bahdanau 2015
+  location      q·W, no key at all      Luong 2015
   cosine        q·k / (|q| |k|) · scale
   l2            -|q - k|² · scale
 
@@ -95,14 +96,29 @@ def bilinear_scores(query: Array, key: Array, w: Array) -> Array:
 
 
 def additive_scores(
-  query: Array, key: Array, w_query: Array, w_key: Array, v: Array
+  query: Array,
+  key: Array,
+  w_query: Array | None,
+  w_key: Array | None,
+  v: Array,
+  *,
+  coverage: Array | None = None,
+  w_coverage: Array | None = None,
 ) -> Array:
   """A small feed-forward network compares query and key.
 
     scores[t, s] = v · tanh(query[t] W_query + key[s] W_key)
 
   The first attention ever used for translation.  Unlike a dot product it holds
-  a [T, S, A] array, so it costs A times the memory.
+  a [T, S, A] array, so it costs A times the memory; `additive_attention` does
+  without.  A decoder sees the same keys at each step: project them once, and
+  pass `w_key=None`.
+
+  With coverage, how much attention each key has had so far, the network also
+  sees that, and can pass over what is done with:
+
+    scores[t, s] = v · tanh(query[t] W_query + key[s] W_key
+                            + coverage[t, s] w_coverage)
 
   Shapes: query and key may have different sizes, H and J; A is the width of
   the network.
@@ -110,33 +126,41 @@ def additive_scores(
   Args:
     query: float[..., T, H].
     key: float[..., S, J].
-    w_query: float[H, A].
-    w_key: float[J, A].
+    w_query: float[H, A]; None if query is projected already, [..., T, A].
+    w_key: float[J, A]; None if key is projected already, [..., S, A].
     v: float[A].
+    coverage: float[..., T, S], as `attn.coverage` gives it; or None.
+    w_coverage: float[A], given if and only if coverage is.
 
   Returns:
     float[..., T, S] in the dtype of query.
 
   Raises:
-    ValueError: if a weight has not the shape above.
+    ValueError: if a weight has not the shape above, coverage is not
+      [..., T, S], or one of coverage and w_coverage is given alone.
 
   Example:
     >>> query, key = jnp.array([[1.]]), jnp.array([[1.], [-1.]])
     >>> one = jnp.ones((1, 1))
     >>> additive_scores(query, key, one, one, jnp.ones(1))
     Array([[0.964, 0.   ]], dtype=float32)
+    >>> projected = key @ one  # once, for all steps
+    >>> additive_scores(query, projected, one, None, jnp.ones(1))
+    Array([[0.964, 0.   ]], dtype=float32)
 
   References:
     Bahdanau et al., 2015, appendix A.1.2. https://arxiv.org/abs/1409.0473
+    Tu et al., 2016, section 3.1.2 (coverage). https://arxiv.org/abs/1601.04811
+    See et al., 2017, section 2.3 (coverage). https://arxiv.org/abs/1704.04368
   """
   _check_pair(query, key, same_size=False)
   width = v.shape[-1] if v.ndim else 0
   _check_weight('v', v, (width,))
-  _check_weight('w_query', w_query, (query.shape[-1], width))
-  _check_weight('w_key', w_key, (key.shape[-1], width))
-  projected_query = _matmul(query, w_query)[..., :, None, :]
-  projected_key = _matmul(key, w_key)[..., None, :, :]
-  hidden = jnp.tanh(projected_query + projected_key)
+  projected_query = _project('query', query, w_query, width)
+  projected_key = _project('key', key, w_key, width)
+  hidden = projected_query[..., :, None, :] + projected_key[..., None, :, :]
+  seen = _covered(coverage, w_coverage, hidden.shape)
+  hidden = jnp.tanh(hidden if seen is None else hidden + seen)
   return _matmul(hidden, v.astype(hidden.dtype)).astype(query.dtype)
 
 
@@ -174,6 +198,39 @@ def concat_scores(query: Array, key: Array, w: Array, v: Array) -> Array:
   _check_weight('v', v, (width,))
   _check_weight('w', w, (size + key.shape[-1], width))
   return additive_scores(query, key, w[:size], w[size:], v)
+
+
+def location_scores(query: Array, w: Array) -> Array:
+  """Luong's "location" score: where to look follows from the query alone.
+
+    scores[t, s] = query[t] · W[:, s]
+
+  Without a look at the keys it can only learn positions, and knows no more of
+  them than W has columns.
+
+  Args:
+    query: float[..., T, H].
+    w: float[H, S].
+
+  Returns:
+    float[..., T, S] in the dtype of query.
+
+  Raises:
+    ValueError: if query has no T or H axis, or w is not [H, S].
+
+  Example:
+    >>> location_scores(jnp.array([[1., 2.]]), jnp.array([[3., 0.], [0., 4.]]))
+    Array([[3., 8.]], dtype=float32)
+
+  References:
+    Luong et al., 2015, section 3.1. https://arxiv.org/abs/1508.04025
+  """
+  _check_sequence('query', query)
+  if w.ndim != 2 or w.shape[0] != query.shape[-1]:
+    raise ValueError(
+      f'w: got shape {w.shape}, wanted ({query.shape[-1]}, key length)'
+    )
+  return _matmul(query, w).astype(query.dtype)
 
 
 def cosine_scores(
@@ -251,17 +308,54 @@ def _unit(x: Array) -> Array:
   return (wide / length).astype(x.dtype)
 
 
+def _project(name: str, x: Array, w: Array | None, width: int) -> Array:
+  """[..., H] → [..., A] in at least float32; as it is where w is None."""
+  if w is not None:
+    _check_weight(f'w_{name}', w, (x.shape[-1], width))
+    return _matmul(x, w)
+  if x.shape[-1] != width:
+    raise ValueError(
+      f'{name}: got size {x.shape[-1]} (shape {x.shape}) and no w_{name}, '
+      f"wanted it projected to {width}, v's size"
+    )
+  return x.astype(at_least_float32(x.dtype))
+
+
+def _covered(
+  coverage: Array | None, w_coverage: Array | None, shape: tuple[int, ...]
+) -> Array | None:
+  """What coverage adds to the hidden layer, whose shape is [..., T, S, A]."""
+  if coverage is None and w_coverage is None:
+    return None
+  if coverage is None or w_coverage is None:
+    missing = 'coverage' if coverage is None else 'w_coverage'
+    raise ValueError(
+      f'{missing}: got None, wanted both of coverage and w_coverage or neither'
+    )
+  if coverage.shape != shape[:-1]:
+    raise ValueError(
+      f'coverage: got shape {coverage.shape}, wanted {shape[:-1]}'
+    )
+  _check_weight('w_coverage', w_coverage, shape[-1:])
+  wide = at_least_float32(coverage.dtype)
+  return coverage[..., None].astype(wide) * w_coverage.astype(wide)
+
+
 def _check_pair(query: Array, key: Array, same_size: bool = True) -> None:
-  for name, x in (('query', query), ('key', key)):
-    if x.ndim < 2:
-      raise ValueError(
-        f'{name}: got shape {x.shape}, wanted at least two axes, length and '
-        'head size'
-      )
+  _check_sequence('query', query)
+  _check_sequence('key', key)
   if same_size and query.shape[-1] != key.shape[-1]:
     raise ValueError(
       f'key: got head size {key.shape[-1]} (shape {key.shape}), wanted '
       f"{query.shape[-1]}, the query's"
+    )
+
+
+def _check_sequence(name: str, x: Array) -> None:
+  if x.ndim < 2:
+    raise ValueError(
+      f'{name}: got shape {x.shape}, wanted at least two axes, length and '
+      'head size'
     )
 
 

@@ -17,11 +17,11 @@ _ROOT = pathlib.Path(attn.__file__).parents[1]
 # ending in a dot stands for a folder, whose files may import each other.
 _FLOORS = (
   ('precision',),
-  ('scores', 'weights', 'heads', 'positions', 'masks.'),
+  ('scores', 'alignment', 'weights', 'heads', 'positions', 'masks.'),
   ('mods.',),
   ('call', 'single_head'),
   ('backends.',),
-  ('dispatch', 'inspection'),
+  ('dispatch', 'inspection', 'additive'),
   ('',),  # attn itself: the names it exports
   ('modules.',),
   ('training.',),

@@ -42,6 +42,27 @@ def additive_scores(query, key, w_query, w_key, v):
   return scores_of(pair, query, key)
 
 
+def covered_scores(query, key, w_query, w_key, v, coverage, w_coverage):
+  """Additive scores of one head that see coverage, [T, S]."""
+  query, key, coverage = map(np.float64, (query, key, coverage))
+  out = np.zeros(coverage.shape)
+  for t, s in np.ndindex(*out.shape):
+    for a in range(np.size(v)):
+      hidden = np.sum(query[t] * np.float64(w_query)[:, a])
+      hidden += np.sum(key[s] * np.float64(w_key)[:, a])
+      hidden += coverage[t, s] * np.float64(w_coverage)[a]
+      out[t, s] += np.float64(v)[a] * np.tanh(hidden)
+  return out
+
+
+def location_scores(query, w):
+  query, w = np.float64(query), np.float64(w)
+  out = np.zeros((*query.shape[:-1], w.shape[1]))
+  for *at, s in np.ndindex(*out.shape):
+    out[*at, s] = np.sum(query[*at] * w[:, s])
+  return out
+
+
 def concat_scores(query, key, w, v):
   w, v = np.float64(w), np.float64(v)
 
@@ -63,6 +84,84 @@ def cosine_scores(query, key, scale=1.0):
 
 def l2_scores(query, key, scale=1.0):
   return scores_of(lambda q, k: -scale * np.sum((q - k) ** 2), query, key)
+
+
+def predicted_centers(query, w, v, lengths):
+  query, w, v = np.float64(query), np.float64(w), np.float64(v)
+  rows = query.shape[:-1]
+  lengths = np.broadcast_to(np.float64(lengths), rows)
+  out = np.zeros(rows)
+  for at in np.ndindex(*rows):
+    hidden = [np.tanh(np.sum(query[at] * w[:, a])) for a in range(v.size)]
+    out[at] = lengths[at] / (1 + np.exp(-np.sum(v * hidden)))
+  return out
+
+
+def local_weights(weights, centers, half_width):
+  weights, centers = np.float64(weights), np.float64(centers)
+  out = np.zeros(weights.shape)
+  for *at, s in np.ndindex(*weights.shape):
+    variance = (half_width / 2) ** 2
+    fall = np.exp(-((s - centers[*at]) ** 2) / (2 * variance))
+    out[*at, s] = weights[*at, s] * fall
+  return out
+
+
+def coverage(weights):
+  weights = np.float64(weights)
+  out = np.zeros(weights.shape)
+  for *at, t, s in np.ndindex(*weights.shape):
+    for earlier in range(t):
+      out[*at, t, s] += weights[*at, earlier, s]
+  return out
+
+
+def coverage_loss(weights, mask=None):
+  weights = np.float64(weights)
+  if mask is not None:
+    weights = weights * np.broadcast_to(np.asarray(mask), weights.shape)
+  seen = coverage(weights)
+  out = np.zeros(weights.shape[:-1])
+  for *at, s in np.ndindex(*weights.shape):
+    out[*at] += min(weights[*at, s], seen[*at, s])
+  return out
+
+
+def additive_attention(query, key, value, w_query, w_key, v, mask=None):
+  """Context [B, T, N, Hv] and residual [B, T, N].
+
+  Weights are shared, or have an axis of heads in front; None for a side that is
+  projected already.
+  """
+  query, key, value = np.float64(query), np.float64(key), np.float64(value)
+  batch, num_queries, heads, _ = query.shape
+  num_keys, kv_heads, value_size = value.shape[1:]
+  width = np.shape(v)[-1]
+  scores_shape = (batch, heads, num_queries, num_keys)
+  mask = np.broadcast_to(True if mask is None else mask, scores_shape)
+
+  def of_head(w, n, size, shape):
+    if w is None:
+      return np.eye(size)
+    w = np.float64(w)
+    return w if w.ndim == len(shape) else w[n]
+
+  context = np.zeros((batch, num_queries, heads, value_size))
+  residual = np.zeros((batch, num_queries, heads))
+  for b, n in np.ndindex(batch, heads):
+    k = n // (heads // kv_heads)
+    scores = additive_scores(
+      query[b, :, n],
+      key[b, :, k],
+      of_head(w_query, n, width, (0, 0)),
+      of_head(w_key, k, width, (0, 0)),
+      of_head(v, n, width, (0,)),
+    )
+    for t in range(num_queries):
+      weights, _, residual[b, t, n] = softmax_row(scores[t], mask[b, n, t])
+      for s in np.flatnonzero(weights):
+        context[b, t, n] += weights[s] * value[b, s, k]
+  return context, residual
 
 
 def softmax_row(scores, allowed, sink=None):

@@ -172,6 +172,12 @@ class ByHandTest(chex.TestCase):
     actual = attn.l2_scores(query, key, scale=2.0)
     chex.assert_trees_all_equal(actual, jnp.array([[-50.0, -0.5]]))
 
+  def test_location(self):
+    w = jnp.array([[1.0, 0, 2], [0, 3, -1]])
+    # [1, 2] W: 1 + 0, 0 + 6, 2 - 2.
+    actual = attn.location_scores(jnp.array([[1.0, 2]]), w)
+    chex.assert_trees_all_equal(actual, jnp.array([[1.0, 6, 0]]))
+
 
 class PropertiesTest(chex.TestCase):
   def test_scale_keeps_the_variance_near_1(self):
@@ -199,6 +205,17 @@ class PropertiesTest(chex.TestCase):
       attn.concat_scores(query, key, stacked, v),
       attn.additive_scores(query, key, w_query, w_key, v),
     )
+
+  def test_a_side_may_be_projected_already(self):
+    query, key, w_query, w_key, v = _arguments('additive', B)
+    expected = attn.additive_scores(query, key, w_query, w_key, v)
+    projected_query, projected_key = query @ w_query, key @ w_key
+    for arguments in (
+      (query, projected_key, w_query, None),
+      (projected_query, key, None, w_key),
+      (projected_query, projected_key, None, None),
+    ):
+      assert_close(attn.additive_scores(*arguments, v), expected, 1e-6)
 
   def test_cosine_forgets_lengths(self):
     query, key = _arguments('cosine')
@@ -228,6 +245,87 @@ class PropertiesTest(chex.TestCase):
     assert_close(
       attn.l2_scores(query + 1, key + 1), attn.l2_scores(query, key), 1e-5
     )
+
+
+class CoverageTest(chex.TestCase):
+  def _all_arguments(self, dtype=jnp.float32):
+    coverage = jnp.abs(normal(T, S, seed=7, dtype=dtype))
+    w_coverage = normal(A, seed=8, dtype=dtype)
+    return *_arguments('additive', dtype=dtype), coverage, w_coverage
+
+  def _scores(self, *arguments):
+    *rest, coverage, w_coverage = arguments
+    return attn.additive_scores(*rest, coverage=coverage, w_coverage=w_coverage)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_equals_loops(self):
+    arguments = self._all_arguments()
+    actual = self.variant(self._scores)(*arguments)
+    assert_close(actual, oracles.covered_scores(*arguments), 1e-6)
+
+  def test_gradients_equal_finite_differences(self):
+    with jax.enable_x64(True):
+      arguments = self._all_arguments(jnp.float64)
+      cotangent = normal(T, S, seed=9, dtype=jnp.float64)
+      gradients = jax.vjp(self._scores, *arguments)[1](cotangent)
+
+    def loss(*arguments):
+      return np.sum(oracles.covered_scores(*arguments) * np.asarray(cotangent))
+
+    assert_gradients(gradients, loss, arguments)
+
+  def test_no_coverage_yet_is_no_coverage(self):
+    *arguments, coverage, w_coverage = self._all_arguments()
+    chex.assert_trees_all_equal(
+      self._scores(*arguments, jnp.zeros_like(coverage), w_coverage),
+      attn.additive_scores(*arguments),
+    )
+
+  @parameterized.parameters(
+    ('coverage', jnp.ones((S, T)), r'coverage: got shape \(5, 3\)'),
+    ('coverage', None, 'coverage: got None, wanted both'),
+    ('w_coverage', jnp.ones(S), r'w_coverage: got shape \(5,\), wanted \(13,'),
+    ('w_coverage', None, 'w_coverage: got None, wanted both'),
+  )
+  def test_does_not_fit(self, name, value, message):
+    *arguments, coverage, w_coverage = self._all_arguments()
+    options = {'coverage': coverage, 'w_coverage': w_coverage, name: value}
+    with self.assertRaisesRegex(ValueError, message):
+      attn.additive_scores(*arguments, **options)
+
+
+class LocationTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_equals_loops(self):
+    query, w = normal(B, T, H), normal(H, S, seed=1)
+    actual = self.variant(attn.location_scores)(query, w)
+    assert_close(actual, oracles.location_scores(query, w), 1e-6)
+
+  def test_gradients_equal_finite_differences(self):
+    with jax.enable_x64(True):
+      query, w, cotangent = (
+        normal(*shape, seed=i, dtype=jnp.float64)
+        for i, shape in enumerate(((T, H), (H, S), (T, S)))
+      )
+      gradients = jax.vjp(attn.location_scores, query, w)[1](cotangent)
+
+    def loss(query, w):
+      return np.sum(oracles.location_scores(query, w) * np.asarray(cotangent))
+
+    assert_gradients(gradients, loss, (query, w))
+
+  @parameterized.parameters(jnp.bfloat16, jnp.float16)
+  def test_sums_are_kept_in_float32(self, dtype):
+    ones = jnp.ones((1, 4096), dtype)
+    actual = attn.location_scores(ones, ones.T)
+    chex.assert_trees_all_equal(actual, jnp.full((1, 1), 4096, dtype))
+
+  def test_does_not_fit(self):
+    for w in (jnp.ones((S, H)), jnp.ones(H)):
+      with self.assertRaisesRegex(ValueError, r'w: got .*wanted \(11, key'):
+        attn.location_scores(jnp.ones((T, H)), w)
+    with self.assertRaisesRegex(ValueError, r'query: got shape \(11,\)'):
+      attn.location_scores(jnp.ones(H), jnp.ones((H, S)))
 
 
 class ErrorsTest(parameterized.TestCase):
@@ -262,6 +360,16 @@ class ErrorsTest(parameterized.TestCase):
     message = rf'{argument}: got shape \(4, 6\), wanted {wanted}'
     with self.assertRaisesRegex(ValueError, message):
       _function(name)(*arguments)
+
+  @parameterized.parameters('query', 'key')
+  def test_a_side_is_not_projected_after_all(self, name):
+    arguments = dict(
+      zip(('query', 'key', 'w_query', 'w_key', 'v'), _arguments('additive'))
+    )
+    arguments[f'w_{name}'] = None
+    message = f'{name}: got size .* and no w_{name}, wanted it projected to 13'
+    with self.assertRaisesRegex(ValueError, message):
+      attn.additive_scores(**arguments)
 
   @parameterized.parameters('additive', 'concat')
   def test_v_is_not_a_vector(self, name):

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attn.backends.additive import AdditiveCall
 from attn.call import Call, ScoreMod
-from attn.scores import dot_product_scores
+from attn.scores import additive_scores, dot_product_scores
 from attn.weights import dropout, log_normalizer, softmax, weighted_sum
 
 Array = jax.Array
@@ -63,13 +64,15 @@ def _over_heads(call: Call, one_head: Callable[..., Any]) -> Any:
     return jnp.broadcast_to(x, (batch, heads, *shape)).reshape(*grid, *shape)
 
   mask = _written(call)
+  v = call.v if isinstance(call, AdditiveCall) else None
   b, n = (x.astype(jnp.int32) for x in jnp.ogrid[:batch, :heads])
   attend = functools.partial(one_head, call)
-  attend = jax.vmap(attend, in_axes=(0, None, None, 0, 0, 0, 0, 0))
+  attend = jax.vmap(attend, in_axes=(0, None, None, 0, 0, 0, 0, 0, 0))
   out = jax.vmap(jax.vmap(attend))(
     per_head(heads_first(call.query), num_queries, call.query.shape[3]),
     heads_first(call.key),
     heads_first(call.value),
+    per_head(v, *call.query.shape[3:]),
     per_head(call.bias, num_queries, num_keys),
     per_head(mask, num_queries, num_keys),
     per_head(call.sink),
@@ -96,6 +99,7 @@ def _one_head(
   query: Array,
   key: Array,
   value: Array,
+  v: Array | None,
   bias: Array | None,
   mask: Array | None,
   sink: Array | None,
@@ -104,7 +108,9 @@ def _one_head(
 ) -> tuple[Array, Array]:
   """Query [T, H], key [S, H], value [S, Hv] → context [T, Hv], residual [T]."""
   value, value_is_finite = _zero_unless_finite(value)
-  scores, visible = _scores(call, query, key, value_is_finite, bias, mask, b, n)
+  scores, visible = _scores(
+    call, query, key, value_is_finite, v, bias, mask, b, n
+  )
   # Not by the maximum: from 64 keys on, XLA's on a CPU passes over NaN.
   poisoned = ~(visible < jnp.inf).all(-1)
   scores = jnp.where(poisoned[:, None], 0, scores)
@@ -125,6 +131,7 @@ def _weights_of_head(
   query: Array,
   key: Array,
   value: Array,
+  v: Array | None,
   bias: Array | None,
   mask: Array | None,
   sink: Array | None,
@@ -133,7 +140,9 @@ def _weights_of_head(
 ) -> Array:
   """Of the same arrays, weights [T, S]."""
   _, value_is_finite = _zero_unless_finite(value)
-  scores, visible = _scores(call, query, key, value_is_finite, bias, mask, b, n)
+  scores, visible = _scores(
+    call, query, key, value_is_finite, v, bias, mask, b, n
+  )
   poisoned = ~(visible < jnp.inf).all(-1, keepdims=True)
   weights = softmax(jnp.where(poisoned, 0, scores), mask, sink=sink)
   return jnp.where(poisoned & (visible != -jnp.inf), jnp.nan, weights)
@@ -144,6 +153,7 @@ def _scores(
   query: Array,
   key: Array,
   value_is_finite: Array,
+  v: Array | None,
   bias: Array | None,
   mask: Array | None,
   b: Array,
@@ -152,7 +162,10 @@ def _scores(
   """Scores [T, S], NaN where poisoned; and the same, -inf where masked."""
   query, query_is_finite = _zero_unless_finite(query)
   key, key_is_finite = _zero_unless_finite(key)
-  scores = dot_product_scores(query, key, scale=call.scale)
+  if v is None:
+    scores = dot_product_scores(query, key, scale=call.scale)
+  else:
+    scores = additive_scores(query, key, None, None, v)
   finite = query_is_finite[:, None] & (key_is_finite & value_is_finite)
   if call.score_mod is not None:
     # A derivative that is NaN at a hidden score would pass through 0 * NaN.

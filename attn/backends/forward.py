@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attn.backends import tiles
+from attn.backends import loops, tiles
 from attn.backends.lanes import Lane
 from attn.backends.problem import Floats, Others, Problem
 
@@ -61,11 +61,11 @@ def forward(
     return total, context * shrink[:, None] + part, new_top
 
   start = (
-    jnp.zeros(rows, dtype),
-    jnp.zeros((*rows, lane.value.shape[-1]), dtype),
-    jnp.full(rows, -jnp.inf, dtype),
+    jnp.zeros(rows[1], dtype),
+    jnp.zeros((rows[1], lane.value.shape[-1]), dtype),
+    jnp.full(rows[1], -jnp.inf, dtype),
   )
-  total, context, top = tiles.update_rows(problem, lane, visit, start)
+  total, context, top = loops.map_rows(problem, lane, visit, start)
   if lane.sink is not None:
     sink = jnp.repeat(lane.sink, problem.plan.block_q)
     new_top = jnp.maximum(top, sink)

@@ -25,6 +25,7 @@ class Lane(NamedTuple):
     query_t: [rows, H, G * block_q], scaled.
     key_t: [columns, H, block_k].
     value: [columns, block_k, Hv].
+    v: [H, G * block_q], of the heads of the queries; None for products.
     bias: [1, G|1, T|1, S|1], or the bias of all lanes where one lane is
       computed at a time; None for no bias.
     sink: [G] or None.
@@ -37,6 +38,7 @@ class Lane(NamedTuple):
   query_t: Array
   key_t: Array
   value: Array
+  v: Array | None
   bias: Array | None
   sink: Array | None
   seeds: Array | None
@@ -105,6 +107,10 @@ def cut(
     # What a score_mod hides of a NaN, it saw as a score of 0.
     key = jnp.where(jnp.isnan(poison)[..., None], 0, key)
   sink = None if floats.sink is None else floats.sink[None]
+  v = None
+  if floats.v is not None:
+    v = _clean(heads_of(floats.v[None], 1, groups), problem, fill)
+    v = jnp.swapaxes(v, 1, 2)
   classes = heads_of(others.classes, 1, 1)
   if floats.bias is None:
     bias = None
@@ -119,6 +125,7 @@ def cut(
     query_t=jnp.swapaxes(_query_tiles(problem, query), 2, 3),
     key_t=jnp.swapaxes(key, 2, 3),
     value=_clean(key_tiles(floats.value), problem, 0),
+    v=None if v is None else jnp.repeat(v, plan.block_q, 2),
     bias=bias,
     sink=heads_of(sink, 1, groups),
     seeds=heads_of(others.seeds, 1, groups),

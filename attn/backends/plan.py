@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn import masks
+from attn.backends.additive import AdditiveCall
 from attn.call import Call
 from attn.masks.arguments import is_traced
 
@@ -26,8 +27,14 @@ _SIDES = (256, 512, 1024)
 _PER_SCORE, _PER_MASKED_SCORE, _PER_TILE = 1.4, 1.7, 2e5
 # Where only arrays can tell what is hidden, smaller tiles hide more.
 _UNDECIDED_SIDE = 512
-# So many scores are computed at once, where lanes are short.
-_SCORES_AT_ONCE = 2**20
+# So many scores are computed at once where a lane is one tile, and where it is
+# several, of which more must be kept; and so many queries, to save memory.
+_SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE = 2**20, 2**19
+_QUERIES_AT_ONCE = 2**16
+# Additive scores cost far more than tiles do.  These are as large as the caches
+# next to a core like them, and small ones hide more.
+_ADDITIVE_SIDES = (128, 256)
+_ADDITIVE_SCORES_AT_ONCE, _ADDITIVE_SCORES_OF_TILES_AT_ONCE = 2**17, 2**15
 # Finer grids take too long to classify.
 _MOST_TILES = 2**18
 
@@ -111,9 +118,11 @@ def make_plan(
 
 def _candidates(call: Call) -> list[tuple[int, int]]:
   _, _, num_queries, num_keys = call.sizes
-  if jax.tree.leaves(call.mask):
-    return [(_UNDECIDED_SIDE, _UNDECIDED_SIDE)]
   pairs = itertools.product(_SIDES, _SIDES)
+  if isinstance(call, AdditiveCall):
+    pairs = [_ADDITIVE_SIDES]
+  elif jax.tree.leaves(call.mask):
+    return [(_UNDECIDED_SIDE, _UNDECIDED_SIDE)]
   fine = [
     (q, k)
     for q, k in pairs
@@ -175,8 +184,6 @@ def _cost(call: Call, grid: _Grid, classes: np.ndarray | Array) -> float:
 def _plan(
   call: Call, grid: _Grid, outline: np.ndarray, one_by_one: bool
 ) -> tuple[Plan, np.ndarray | Array | None]:
-  batch, _, _, _ = call.sizes
-  kv_heads = call.key.shape[2]
   known = _is_known(call)
   one_tile = grid.rows * grid.columns == 1
   everywhere = (outline == outline[:1, :1]).all()
@@ -192,12 +199,9 @@ def _plan(
     lists['undecided'] = listed
     exact = outline if known else _classes(call, grid, outline=False)
     classes = _of_lanes(call, exact, listed)
-  groups = call.sizes[1] // kv_heads
   # Where tiles are undecided, each lane skips tiles of its own.
   one_by_one = one_by_one or classes is not None
-  batch_chunk, head_chunk = (
-    (1, 1) if one_by_one else _chunk(batch, kv_heads, grid, groups)
-  )
+  batch_chunk, head_chunk = (1, 1) if one_by_one else _chunk(call, grid)
   plan = Plan(
     block_q=grid.block_q,
     block_k=grid.block_k,
@@ -231,12 +235,22 @@ def _where(flags: np.ndarray) -> tuple[tuple[int, int], ...]:
   return tuple((int(i), int(j)) for i, j in np.argwhere(flags))
 
 
-def _chunk(
-  batch: int, kv_heads: int, grid: _Grid, groups: int
-) -> tuple[int, int]:
+def _chunk(call: Call, grid: _Grid) -> tuple[int, int]:
   """Batch elements and heads to compute at once."""
-  scores = groups * grid.block_q * grid.block_k
-  lanes = max(_SCORES_AT_ONCE // scores, 1)
+  batch, heads, _, _ = call.sizes
+  kv_heads = call.key.shape[2]
+  groups = heads // kv_heads
+  one_tile = grid.rows * grid.columns == 1
+  choices = _SCORES_OF_TILES_AT_ONCE, _SCORES_AT_ONCE
+  if isinstance(call, AdditiveCall):
+    choices = _ADDITIVE_SCORES_OF_TILES_AT_ONCE, _ADDITIVE_SCORES_AT_ONCE
+  at_once = choices[one_tile]
+  queries = groups * grid.block_q
+  lanes = min(
+    at_once // (queries * grid.block_k),
+    _QUERIES_AT_ONCE // (queries * grid.rows),
+  )
+  lanes = max(lanes, 1)
   if lanes >= kv_heads:
     return _divisor(batch, lanes // kv_heads), kv_heads
   return 1, _divisor(kv_heads, lanes)

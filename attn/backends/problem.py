@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from attn.backends.additive import AdditiveCall
 from attn.backends.plan import Plan
 from attn.call import Call
 from attn.weights import dropout_seed
@@ -126,11 +127,12 @@ class Others(NamedTuple):
 
 
 class Floats(NamedTuple):
-  """Arrays that a call is differentiated by."""
+  """Arrays that a call is differentiated by; v that of an additive call."""
 
   query: Array
   key: Array
   value: Array
+  v: Array | None
   bias: Array | None
   sink: Array | None
   scale: Array | None
@@ -180,6 +182,7 @@ def take_apart(
     query=call.query,
     key=call.key,
     value=call.value,
+    v=call.v if isinstance(call, AdditiveCall) else None,
     bias=_padded_bias(call.bias, problem),
     sink=call.sink,
     scale=jnp.asarray(call.scale) if scale is None else None,

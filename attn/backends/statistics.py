@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attn.backends import tiles
+from attn.backends import loops, tiles
 from attn.backends.blockwise import attend
 from attn.backends.dense import dense
 from attn.backends.lanes import (
@@ -163,12 +163,12 @@ def _top(problem: Problem, floats: Floats, others: Others, lane: Lane) -> Array:
     better = (highest > top) | earlier
     return jnp.where(better, highest, top), jnp.where(better, first, top_key)
 
-  rows = lane.query_t.shape[::2]
+  row = lane.query_t.shape[2:]
   start = (
-    jnp.full(rows, -jnp.inf, problem.compute_dtype),
-    jnp.full(rows, problem.padded_keys, jnp.int32),
+    jnp.full(row, -jnp.inf, problem.compute_dtype),
+    jnp.full(row, problem.padded_keys, jnp.int32),
   )
-  top, top_key = tiles.update_rows(problem, lane, visit, start)
+  top, top_key = loops.map_rows(problem, lane, visit, start)
   return jnp.where(top == -jnp.inf, -1, top_key)
 
 
@@ -181,7 +181,7 @@ def _sums(
   """
   plan, dtype = problem.plan, problem.compute_dtype
 
-  def visit(tile: tiles.Tile, _: None) -> Any:
+  def visit(tile: tiles.Tile, _: None, __: None) -> Any:
     row = _Rows(*(tiles.at(x, tile.i)[:, None] for x in rows))
     scores = tiles.visible_scores(problem, floats, others, lane, tile)
     # Rows of padding have an inverse of 0, as those without weights.
@@ -199,8 +199,11 @@ def _sums(
     mass = received.sum(1).reshape(-1)
     return ((weights * surprise).sum(-1), top.sum(-1)), mass
 
+  def nothing(i: Array, j: Array) -> None:
+    del i, j
+
   of_rows = jnp.zeros(rows.shift.shape, dtype)
   of_columns = jnp.zeros((plan.columns, problem.groups * plan.block_k), dtype)
-  return tiles.add_to_both(
-    problem, lane, visit, lambda i, j: None, (of_rows, of_rows), of_columns
+  return loops.add_to_both(
+    problem, lane, visit, nothing, nothing, (of_rows, of_rows), of_columns
   )

@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from attn.backends import tiles
+from attn.backends import loops, tiles
+from attn.backends.differential import differential, pick
 from attn.backends.forward import Output
 from attn.backends.lanes import (
   Lane,
@@ -109,35 +110,27 @@ def _of_lane(
   value_size = lane.value.shape[-1]
   # Tiles are computed with keys first here: then none of the products, forward
   # and transposed, sums over the first axis of a tile, which is slow on a CPU.
-  query = jnp.swapaxes(lane.query_t, 1, 2)
+  raw = differential(lane, lane_dot)
   value_t = jnp.swapaxes(lane.value, 1, 2)
-  key_dot = (
-    None if lane_dot.key_t is None else jnp.swapaxes(lane_dot.key_t, 1, 2)
-  )
 
-  def inputs(i: Array, j: Array) -> Any:
-    def pick(x: Array | None, index: Array) -> Array | None:
-      return None if x is None else tiles.at(x, index)
-
+  def moving(i: Array, j: Array) -> Any:
     where = tiles.Tile(i, j, False)
     return (
-      pick(lane_dot.query_t, i),
-      pick(key_dot, j),
+      raw.moving(i, j),
       pick(lane_dot.value, j),
       tiles.bias_in(problem, lane, lane_dot.bias, where),
       floats_dot.score_mod,
     )
 
-  def visit(tile: tiles.Tile, inputs: Any) -> Any:
-    query_t_dot, key_dot, value_dot, *change_dot = inputs
-    key_t = tiles.at(lane.key_t, tile.j)
-    raw_dot = jnp.zeros((problem.plan.block_k, rows[1]), dtype)
-    if query_t_dot is not None:
-      raw_dot = tiles.contract(key_t, 0, query_t_dot, 0)
-    if key_dot is not None:
-      raw_dot += tiles.contract(key_dot, 1, tiles.at(query, tile.i), 1)
+  def still(i: Array, j: Array) -> Any:
+    return raw.still(i, j), tiles.at(value_t, j), tiles.at(output.shift, i)
+
+  def visit(tile: tiles.Tile, moving: Any, still: Any) -> Any:
+    raw_moving, value_dot, *change_dot = moving
+    raw_still, value_t, shift = still
+    pair = raw.pair(raw_moving, raw_still)
     weights, scores_dot = _weights(
-      problem, floats, others, lane, output, tile, raw_dot, change_dot
+      problem, floats, others, lane, shift, tile, pair, change_dot
     )
     kept = tiles.kept_in(problem, lane, tile)
     moved = weights * scores_dot
@@ -145,7 +138,7 @@ def _of_lane(
     if kept is not None:
       thinned, moved_kept = weights * kept.T, moved * kept.T
     total = moved.sum(0)  # a product would be transposed into an outer product
-    context_t = tiles.product(tiles.at(value_t, tile.j), moved_kept)
+    context_t = tiles.product(value_t, moved_kept)
     context = jnp.zeros((rows[1], value_size), dtype)
     if value_dot is not None:
       context = tiles.contract(thinned, 0, value_dot, 0)
@@ -156,8 +149,8 @@ def _of_lane(
     jnp.zeros((*rows, value_size), dtype),
     jnp.zeros((rows[0], value_size, rows[1]), dtype),
   )
-  total, context, context_t = tiles.add_to_rows(
-    problem, lane, visit, inputs, start
+  total, context, context_t = loops.add_to_rows(
+    problem, lane, visit, moving, still, start
   )
   context += jnp.swapaxes(context_t, 1, 2)
   return _normalized(problem, lane, lane_dot, output, total, context)
@@ -168,27 +161,30 @@ def _weights(
   floats: Floats,
   others: Others,
   lane: Lane,
-  output: Output,
+  shift: Array,
   tile: tiles.Tile,
-  raw_dot: Array,
+  pair: tuple[Array, Array],
   change_dot: Any,
 ) -> tuple[Array, Array]:
   """exp(score - shift) of a tile, 0 where hidden, and the scores' tangent.
 
-  Both are [block_k, G * block_q], as raw_dot is.
+  Both are [block_k, G * block_q], as the scores and their tangent are.
   """
+  flat = pair[0].shape
   grouped = (problem.plan.block_k, problem.groups, problem.plan.block_q)
-  raw = tiles.contract(
-    tiles.at(lane.key_t, tile.j), 0, tiles.at(lane.query_t, tile.i), 0
-  )
-  shift = tiles.at(output.shift, tile.i).reshape(1, *grouped[1:])
+  scores, scores_dot = (x.reshape(grouped) for x in pair)
   allowed = tiles.allowed_in(problem, others, lane, tile)
   visible = None if allowed is None else jnp.moveaxis(allowed, 2, 0)
-  scores, scores_dot = raw.reshape(grouped), raw_dot.reshape(grouped)
   if problem.changes:
-    pair = scores, scores_dot
     scores, scores_dot = _changed(
-      problem, floats, others, lane, tile, allowed, pair, change_dot
+      problem,
+      floats,
+      others,
+      lane,
+      tile,
+      allowed,
+      (scores, scores_dot),
+      change_dot,
     )
     # The scores of a poisoned row may be anything; it sends no gradient.
     finite = scores < jnp.inf
@@ -196,8 +192,8 @@ def _weights(
     scores_dot = jnp.where(visible, scores_dot, 0)
   if visible is not None:
     scores = jnp.where(visible, scores, -jnp.inf)
-  weights = jnp.exp(scores - shift)
-  return weights.reshape(raw.shape), scores_dot.reshape(raw.shape)
+  weights = jnp.exp(scores - shift.reshape(1, *grouped[1:]))
+  return weights.reshape(flat), scores_dot.reshape(flat)
 
 
 def _changed(
@@ -248,7 +244,9 @@ def _normalized(
   residual_dot = jnp.where(dead, 0, total * output.inverse)
   mean = jnp.where(dead[..., None], 0, output.context)
   context_dot = context * output.inverse[..., None]
-  context_dot = context_dot - residual_dot[..., None] * mean
+  # Spread out by a product, since sums by products are the fastest.
+  spread = jnp.ones((1, mean.shape[-1]), mean.dtype)
+  context_dot = context_dot - (residual_dot[..., None] @ spread) * mean
   return jnp.where(dead[..., None], 0, context_dot), residual_dot
 
 

@@ -1,14 +1,12 @@
-"""One tile of the scores, and the loops that visit tiles."""
+"""One tile of the scores."""
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attn import masks
+from attn.backends.additive import additive_tile
 from attn.backends.lanes import Lane
 from attn.backends.problem import Floats, Others, Problem
 from attn.weights import keep
@@ -38,8 +36,7 @@ def visible_scores(
   Returns:
     [G * block_q, block_k].
   """
-  raw = contract(at(lane.query_t, tile.i), 0, at(lane.key_t, tile.j), 0)
-  scores = raw = raw.reshape(_shape(problem))
+  scores = raw = _raw(lane, tile).reshape(_shape(problem))
   allowed = allowed_in(problem, others, lane, tile)
   if problem.changes:
     poisoned = jnp.isnan(raw)
@@ -141,144 +138,6 @@ def kept_in(problem: Problem, lane: Lane, tile: Tile) -> Array | None:
   return factors.reshape(-1, problem.plan.block_k)
 
 
-def update_rows(
-  problem: Problem, lane: Lane, visit: Callable[[Tile, Any], Any], state: Any
-) -> Any:
-  """Visit all tiles; each visit replaces the state of its row.
-
-  Args:
-    problem: The static part of the call.
-    lane: The lane.
-    visit: From a tile and the state of its row to the new state of the row.
-    state: Arrays [rows, ...].
-
-  Returns:
-    The final state.
-  """
-
-  def replace(state: Any, i: Array, j: Array, visit_one: Any) -> Any:
-    row = jax.tree.map(lambda x: at(x, i), state)
-    row = visit_one(i, j, row)
-    return jax.tree.map(lambda x, new: _put(x, new, i), state, row)
-
-  def skip(i: Array, j: Array, row: Any) -> Any:
-    del i, j
-    return row
-
-  def branch(masked: bool) -> Any:
-    return lambda i, j, row: visit(Tile(i, j, masked), row)
-
-  return _loop(problem, lane, replace, skip, branch, state)
-
-
-def add_to_rows(
-  problem: Problem,
-  lane: Lane,
-  visit: Callable[[Tile, Any], Any],
-  inputs: Callable[[Array, Array], Any],
-  state: Any,
-) -> Any:
-  """Visit all tiles; each visit adds to the state of its row.
-
-  Linear in `inputs` and `state` if `visit` is, and nothing of a tile is kept
-  for the transposed loop, which computes the tile again.
-
-  Args:
-    problem: The static part of the call.
-    lane: The lane.
-    visit: From a tile and its inputs to what is added to the row.
-    inputs: From (i, j) to the inputs of a tile.
-    state: Arrays [rows, ...].
-
-  Returns:
-    The final state.
-  """
-
-  def visit_rows(tile: Tile, inputs: Any) -> Any:
-    return visit(tile, inputs), ()
-
-  return add_to_both(problem, lane, visit_rows, inputs, state, ())[0]
-
-
-def add_to_both(
-  problem: Problem,
-  lane: Lane,
-  visit: Callable[[Tile, Any], Any],
-  inputs: Callable[[Array, Array], Any],
-  rows: Any,
-  columns: Any,
-) -> Any:
-  """As `add_to_rows`; each visit adds also to the state of its column.
-
-  Args:
-    problem: The static part of the call.
-    lane: The lane.
-    visit: From a tile and its inputs to what is added to the row, and to the
-      column.
-    inputs: From (i, j) to the inputs of a tile.
-    rows: Arrays [rows, ...].
-    columns: Arrays [columns, ...].
-
-  Returns:
-    The final rows and columns.
-  """
-  looped = problem.plan.visited > 1
-  state = (rows, columns)
-  shapes = jax.tree.map(lambda x: x[0], state)
-
-  def add(state: Any, i: Array, j: Array, visit_one: Any) -> Any:
-    # A loop itself keeps XLA from merging the two computations.
-    visit_one = jax.checkpoint(visit_one, prevent_cse=not looped)
-    added = visit_one(i, j, inputs(i, j))
-    rows, columns = (
-      jax.tree.map(functools.partial(_add, i=index), *pair)
-      for *pair, index in zip(state, added, (i, j))
-    )
-    return rows, columns
-
-  def skip(i: Array, j: Array, _: Any) -> Any:
-    del i, j
-    return jax.tree.map(jnp.zeros_like, shapes)
-
-  def branch(masked: bool) -> Any:
-    return lambda i, j, x: visit(Tile(i, j, masked), x)
-
-  return _loop(problem, lane, add, skip, branch, state)
-
-
-def _loop(
-  problem: Problem, lane: Lane, step: Any, skip: Any, branch: Any, state: Any
-) -> Any:
-  plan = problem.plan
-  for listed, masked in ((plan.partial, True), (plan.full, False)):
-    if len(listed) == 1:
-      i, j = (jnp.int32(x) for x in listed[0])
-      state = step(state, i, j, branch(masked))
-    elif listed:
-
-      def body(state: Any, ij: Array, masked: bool = masked) -> Any:
-        return step(state, ij[0], ij[1], branch(masked)), None
-
-      state, _ = jax.lax.scan(body, state, jnp.array(listed, jnp.int32))
-  if plan.undecided:
-    assert lane.classes is not None
-    order = {masks.EMPTY: skip, masks.PARTIAL: branch(True)}
-    order[masks.FULL] = branch(False)
-    branches = [order[key] for key in sorted(order)]
-
-    def chosen(state: Any, x: tuple[Array, Array]) -> Any:
-      ij, kind = x
-
-      def visit_one(i: Array, j: Array, row: Any) -> Any:
-        return jax.lax.switch(kind.astype(jnp.int32), branches, i, j, row)
-
-      return step(state, ij[0], ij[1], visit_one), None
-
-    listed = jnp.array(plan.undecided, jnp.int32)
-    state, _ = jax.lax.scan(chosen, state, (listed, lane.classes))
-  return state
-
-
 def contract(x: Array, x_axis: int, y: Array, y_axis: int) -> Array:
   """Sum over one axis of two matrices."""
   return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())))
@@ -296,14 +155,12 @@ def at(x: Array, i: Array) -> Array:
   return jax.lax.dynamic_index_in_dim(x, i, 0, keepdims=False)
 
 
-def _put(x: Array, new: Array, i: Array) -> Array:
-  if x.shape[0] == 1:
-    return new[None]
-  return jax.lax.dynamic_update_index_in_dim(x, new, i, 0)
-
-
-def _add(x: Array, new: Array, i: Array) -> Array:
-  return x + new[None] if x.shape[0] == 1 else x.at[i].add(new)
+def _raw(lane: Lane, tile: Tile) -> Array:
+  """Scores before anything changes or hides them, [G * block_q, block_k]."""
+  query_t, key_t = at(lane.query_t, tile.i), at(lane.key_t, tile.j)
+  if lane.v is None:
+    return contract(query_t, 0, key_t, 0)
+  return additive_tile(query_t[:, :, None], key_t[:, None], lane.v[:, :, None])
 
 
 def _shape(problem: Problem) -> tuple[int, int, int]:
