@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   # sets this and the task.
   config.data = ''
   # Training steps.
-  config.steps = 1500
+  config.steps = 2000
   # About so many tokens, source and target together, are in a batch.
   config.batch_tokens = 4096
   # The longest source in training, in tokens.
@@ -85,7 +85,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Sentences of the test split, and of those longer than any in training.
   evaluation.test_pairs = 512
   # Steps between log lines.
-  evaluation.log_every = 25
+  evaluation.log_every = 50
   # Translations shown at the end.
   evaluation.samples = 4
   # Beginnings that the search keeps; 1 is greedy.

@@ -8,11 +8,12 @@ A GRU reads the sentence; its last state is all that the decoder is told.
 
 import ml_collections
 
+from attn.training.config import Config
 from configs import translate_bahdanau
 
 
 def get_config() -> ml_collections.ConfigDict:
   """As `translate_bahdanau`, with another model."""
-  config = translate_bahdanau.get_config()
+  config: Config = translate_bahdanau.get_config()
   config.model.update(kind='bottleneck', hidden_dim=248)
   return config

@@ -7,11 +7,12 @@ The source is read from its end, so that its beginning is near the target's.
 
 import ml_collections
 
+from attn.training.config import Config
 from configs import translate_bahdanau
 
 
 def get_config() -> ml_collections.ConfigDict:
   """As `translate_bahdanau`, with another model."""
-  config = translate_bahdanau.get_config()
+  config: Config = translate_bahdanau.get_config()
   config.model.update(kind='lstm', num_layers=2, hidden_dim=176)
   return config

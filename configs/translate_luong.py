@@ -10,11 +10,13 @@ step is told what it saw.
 
 import ml_collections
 
+from attn.training.config import Config
 from configs import translate_bahdanau
 
 
 def get_config() -> ml_collections.ConfigDict:
   """As `translate_bahdanau`, with another model."""
-  config = translate_bahdanau.get_config()
+  config: Config = translate_bahdanau.get_config()
   config.model.update(kind='luong', num_layers=1, hidden_dim=212)
+  config.optimizer.learning_rate = 3e-3
   return config

@@ -124,10 +124,10 @@ def luong(
   p, source, inputs, num_layers, *, score, locality, half_width, feeding
 ):
   carries, states = no_carries(p['reader'], num_layers), []
-  for word in p['source_embed']['embedding'][source]:
+  for word in p['source_embed']['embedding'][source][::-1]:
     carries = lstms(p['reader'], carries, word)
     states.append(carries[-1][1])
-  length, states = len(source), np.array(states)
+  length, states = len(source), np.array(states[::-1])
   attended, rows, logits = np.zeros(states.shape[1]), [], []
   for t, word in enumerate(p['target_embed']['embedding'][inputs]):
     x = np.concatenate([word, attended]) if feeding else word

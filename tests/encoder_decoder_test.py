@@ -273,8 +273,8 @@ def _parameters(model):
 
 
 class StartTest(parameterized.TestCase):
-  @parameterized.parameters(('bottleneck', 1.0), ('transformer', 0.1))
-  def test_embeddings(self, kind, deviation):
+  @parameterized.parameters('bottleneck', 'transformer')
+  def test_embeddings(self, kind):
     model = _model(
       kind=kind,
       source_vocab_size=997,
@@ -293,7 +293,7 @@ class StartTest(parameterized.TestCase):
     for side, words in (('source', 997), ('target', 499)):
       embedding = np.asarray(parameters[f'{side}_embed']['embedding'])
       chex.assert_shape(embedding, (words, 100))
-      self.assertAlmostEqual(embedding.std() / deviation, 1, delta=0.02)
+      self.assertAlmostEqual(embedding.std() * 10, 1, delta=0.02)
 
 
 class ErrorsTest(parameterized.TestCase):

@@ -1,9 +1,12 @@
 """Runs the mains as a user does: a process of its own, in a scratch folder."""
 
+import functools
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -46,17 +49,74 @@ def start(
     stderr=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK},
+    env=_environment(),
   )
+
+
+def _environment() -> dict[str, str]:
+  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK}
 
 
 def run(
   main: str, *arguments: str, largest_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-  """Run train.py or sample.py to its end; arguments as `start`."""
+  """Run train.py or sample.py to its end; arguments as `start`.
+
+  Without a limit on files it is a fork of a process that has imported what the
+  mains import, which is most of the time of a run that is refused.
+  """
+  if largest_file is None:
+    return _run_fork(main, *arguments)
   process = start(main, *arguments, largest_file=largest_file)
   out, err = process.communicate(timeout=300)
   return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+# JAX has no threads before its first computation, and may be forked.
+_PARENT = """
+import json, os, runpy, sys
+sys.path.insert(0, os.getcwd())
+import attn.training.loop, attn.training.sample
+for line in sys.stdin:
+  folder, main, arguments = json.loads(line)
+  child = os.fork()
+  if not child:
+    for stream in (1, 2):
+      os.dup2(os.open(f'{folder}/{stream}', os.O_WRONLY | os.O_CREAT), stream)
+    sys.argv = [main, *arguments]
+    runpy.run_path(main, run_name='__main__')
+    sys.exit(0)
+  _, status = os.waitpid(child, 0)
+  print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@functools.cache
+def _parent() -> subprocess.Popen[str]:
+  """One for each process that runs tests; it ends with its input."""
+  return subprocess.Popen(
+    [sys.executable, '-c', _PARENT],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env=_environment(),
+  )
+
+
+def _run_fork(main: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+  parent = _parent()
+  assert parent.stdin is not None
+  assert parent.stdout is not None
+  with tempfile.TemporaryDirectory() as folder:
+    request = [folder, str(ROOT / main), arguments]
+    parent.stdin.write(json.dumps(request) + '\n')
+    parent.stdin.flush()
+    code = int(parent.stdout.readline())
+    out, err = (
+      pathlib.Path(folder, stream).read_text() for stream in ('1', '2')
+    )
+  return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 def train(

@@ -14,8 +14,8 @@ import jax
 import processes
 import pytest
 
-from attn.training.checkpoints import Checkpoints
 from attn.training import language_model
+from attn.training.checkpoints import Checkpoints
 from attn.training.experiment import make_config_optimizer, make_model
 from attn.training.run_directory import RunDirectory
 from attn.training.step import State, init_state

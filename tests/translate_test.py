@@ -1,5 +1,6 @@
 """Search: what is found, and that it is the best of what was looked at."""
 
+import functools
 import itertools
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from attn.modules.encoder_decoder import Decoded, Encoded
 from attn.training import translate as search
 from attn.training.word_tokenizer import BOS, EOS, PAD
+from tests import encoder_decoder_cases as cases
 
 V, MOST = 6, 4
 
@@ -157,3 +159,44 @@ def test_no_beams_are_the_same():
     beams = search._extend(beams, jax.nn.log_softmax(logits)[None])
   real = [stripped(x) for x in np.asarray(beams.tokens[0])]
   assert len(set(real)) == 4
+
+
+@pytest.mark.parametrize(
+  'name', ['bottleneck', 'lstm', 'bahdanau', 'general, local-p', 'transformer']
+)
+def test_with_the_models_themselves(name: str):
+  """Greedy is the likeliest token of every step; a beam is never below it."""
+  model, variables = cases.model_of(name)
+  source, mask = jnp.asarray(cases.SOURCE), jnp.asarray(cases.SOURCE_MASK)
+  length = cases.T + 1
+
+  def run(beam: int) -> search.Translations:
+    return search.translate(
+      model,
+      variables['params'],
+      source,
+      mask,
+      beam=beam,
+      max_length=length,
+      length_penalty=0.6,
+    )
+
+  memory, state = model.apply(
+    variables, source, mask, max_length=length, method='encode'
+  )
+  step = jax.jit(functools.partial(model.apply, method='decode_step'))
+  last = np.full(cases.B, BOS)
+  wanted, totals = np.full((cases.B, length), PAD), np.zeros(cases.B)
+  for place in range(length):
+    decoded, state = step(variables, jnp.asarray(last), memory, state)
+    nats = np.asarray(jax.nn.log_softmax(decoded.logits))
+    ended = (wanted == EOS).any(1)
+    last = np.where(ended, PAD, nats.argmax(1))
+    totals += np.where(ended, 0, nats.max(1))
+    wanted[:, place] = last
+  greedy, wide = run(1), run(4)
+  np.testing.assert_array_equal(greedy.tokens, wanted)
+  lengths = (wanted != PAD).sum(1)
+  scores = totals / ((5 + lengths) / 6) ** 0.6
+  np.testing.assert_allclose(greedy.scores, scores, rtol=1e-4)
+  assert (np.asarray(wide.scores) >= np.asarray(greedy.scores) - 1e-6).all()

@@ -91,13 +91,8 @@ class EncoderDecoder(nn.Module):
   def setup(self) -> None:
     """What every kind has: embeddings, dropout, and the vocabulary head."""
     config = self.config
-    # The matrices of a cell start as if its inputs had variance 1: with smaller
-    # ones it takes two to three times the steps.  The blocks of a transformer
-    # normalise theirs, and are heard sooner beside small ones.
-    scale = config.embed_dim**-0.5 if config.kind == 'transformer' else 1.0
-    init = nn.initializers.normal(scale)
     self.source_embed, self.target_embed = (
-      nn.Embed(words, config.embed_dim, embedding_init=init)
+      nn.Embed(words, config.embed_dim)
       for words in (config.source_vocab_size, config.target_vocab_size)
     )
     self.drop = nn.Dropout(config.dropout_rate)

@@ -43,8 +43,8 @@ class _State(NamedTuple):
 class LuongLSTM(EncoderDecoder):
   """Deep LSTMs; the top one's output asks, and is made into what is said.
 
-    h[s]        = lstm(source[..s])
-    z[t]        = lstm([target[t-1]; attended[t-1]], z[t-1]),  z[0] = h[S]
+    h[s]        = lstm(source[s..])
+    z[t]        = lstm([target[t-1]; attended[t-1]], z[t-1]),  z[0] = h[1]
     weights[t]  = softmax_s(score(z[t], h[s]))
     context[t]  = Σ_s weights[t, s] h[s]
     attended[t] = tanh([context[t]; z[t]] W)
@@ -61,6 +61,9 @@ class LuongLSTM(EncoderDecoder):
   word where the source is shorter.  'local-p': p = S sigmoid(v·tanh(z W)), and
   the weights are multiplied by a Gaussian around p, of deviation D / 2; as in
   the paper they are not normalised again, so a row sums to less than 1.
+
+  The source is read from its end, so a word's state knows what follows it, and
+  the first word is the last that was read.
 
   Without input feeding `attended` is no input of the LSTM, and the steps of a
   known target need not wait for each other's attention.
@@ -96,7 +99,8 @@ class LuongLSTM(EncoderDecoder):
   def _read(
     self, x: Array, mask: Array, max_length: int, deterministic: bool
   ) -> Encoded:
-    carries, values = self.reader(self.reader.start(x.shape[0]), x, mask)
+    start = self.reader.start(x.shape[0])
+    carries, values = self.reader(start, x, mask, reverse=True)
     keys = self.key(values) if self.config.score == 'concat' else values
     state = _State(
       carries=carries,
