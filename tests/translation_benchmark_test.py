@@ -3,14 +3,15 @@
 import importlib
 import json
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
+import processes
 import pytest
-from absl import flags
 
 from attn.training.config import check_config
-from attn.training.errors import UserError
 from attn.training.experiment import make_encoder_decoder, make_pairs
 from benchmarks import translation
 
@@ -51,47 +52,36 @@ def test_every_mechanism_has_a_config(name: str):
   check_config(config_of(name))
 
 
-@pytest.fixture(autouse=True)
-def _standard_promotion():
-  # optax multiplies a Python float by an int32 count.
-  with jax.numpy_dtype_promotion('standard'):
-    yield
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+  return subprocess.run(
+    [sys.executable, '-m', 'benchmarks.translation', *arguments],
+    cwd=processes.ROOT,
+    capture_output=True,
+    text=True,
+  )
 
 
-def run(*arguments: str) -> None:
-  values = flags.FlagValues()
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(flags, 'FLAGS', values)
-    for name in ('list', 'integer', 'string', 'bool'):
-      define = getattr(flags, f'DEFINE_{name}')
-      patch.setattr(
-        flags,
-        f'DEFINE_{name}',
-        lambda *args, define=define: define(*args, flag_values=values),
-      )
-    translation.define_flags()
-    values(['translation', *arguments])
-    translation.main()
-
-
-def test_quick(tmp_path, capsys):
+def test_quick(tmp_path):
   out, figure = tmp_path / 'out.json', tmp_path / 'length.png'
-  run(
+  result = run(
     '--quick',
     '--mechanisms=bottleneck,luong local-p',
     f'--out={out}',
     f'--figure={figure}',
   )
+  assert result.returncode == 0, result.stderr
   cases = json.loads(out.read_text())['cases']
   assert list(cases) == ['bottleneck', 'luong local-p']
   assert cases['luong local-p']['config']['model']['locality'] == 'local-p'
   assert 'alignment_error_rate' in cases['luong local-p']['summary']
   assert 'alignment_error_rate' not in cases['bottleneck']['summary']
   assert figure.stat().st_size > 1000
-  table = capsys.readouterr().out.strip().splitlines()[-2:]
+  table = result.stdout.strip().splitlines()[-2:]
   assert [line.split('  ')[0] for line in table] == list(cases)
 
 
 def test_an_unknown_mechanism_is_refused():
-  with pytest.raises(UserError, match="mechanisms: got 'telepathy', wanted"):
-    run('--mechanisms=telepathy')
+  result = run('--mechanisms=telepathy')
+  assert result.returncode == 2
+  (line,) = result.stderr.strip().splitlines()
+  assert "--mechanisms: got 'telepathy', wanted names from bottleneck" in line

@@ -124,7 +124,8 @@ def _translated(
   )
   written = [int(x) for x in found.tokens[0] if int(x) != EOS]
   said = target.decode(np.array(written))
-  inputs = jnp.array([[BOS, *written[: len(said)]]], jnp.int32)
+  # What came before each word that was said; one input at least.
+  inputs = jnp.array([[BOS, *written][: max(len(said), 1)]], jnp.int32)
   weights = model.apply({'params': params}, tokens, mask, inputs).weights
   lines = [target.join(said)]
   unknown = source.unknown(words)
