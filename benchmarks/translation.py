@@ -29,7 +29,11 @@ MECHANISMS: dict[str, tuple[str, dict[str, Any]]] = {
   'bahdanau': ('translate_bahdanau', {}),
   'bahdanau+coverage': ('translate_bahdanau', {'coverage': True}),
   'luong': ('translate_luong', {}),
-  'luong dot': ('translate_luong', {'score': 'dot'}),
+  # A query is as wide as what one end knows, not both.
+  'luong dot': (
+    'translate_luong',
+    {'score': 'dot', 'bidirectional': False, 'hidden_dim': 220},
+  ),
   'luong concat': ('translate_luong', {'score': 'concat'}),
   'luong location': ('translate_luong', {'score': 'location'}),
   'luong local-m': ('translate_luong', {'locality': 'local-m'}),
@@ -91,6 +95,10 @@ def main() -> None:
       name: _measure(name, folder, values.steps, values.quick, out)
       for name in values.mechanisms
     }
+  if out is not None:
+    # What was measured before is shown beside it.
+    kept = results.read(out)
+    found = {name: kept[name] for name in MECHANISMS if name in kept}
   print(f'\n{machine.summary(machine.describe())}\n')
   print(_table(found))
   if values.figure:

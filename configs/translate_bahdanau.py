@@ -47,6 +47,8 @@ def get_config() -> ml_collections.ConfigDict:
   model.locality = 'global'
   # How far that window reaches to either side.
   model.half_width = 10
+  # 'luong' reads the source from both ends, not from its last word only.
+  model.bidirectional = False
   # 'luong' tells each step what the step before looked at.
   model.input_feeding = True
   # 'bahdanau' keeps count of how much each word was looked at.
@@ -74,6 +76,9 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.weight_decay = 0.0
   # The gradient's norm is at most this.
   optimizer.clip_norm = 1.0
+  # A step whose gradient is so many times as large as usual is skipped; 0 for
+  # never.
+  optimizer.spike_factor = 0.0
   # Parts into which a batch is cut, to save memory.
   optimizer.accumulate = 1
 

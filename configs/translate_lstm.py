@@ -15,4 +15,5 @@ def get_config() -> ml_collections.ConfigDict:
   """As `translate_bahdanau`, with another model."""
   config: Config = translate_bahdanau.get_config()
   config.model.update(kind='lstm', num_layers=2, hidden_dim=176)
+  config.optimizer.learning_rate = 4e-3
   return config

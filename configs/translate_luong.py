@@ -5,7 +5,8 @@
     --config.model.locality=local-p --workdir=runs/luong_local
 
 The decoder's state looks at the encoder's by a bilinear score, and the next
-step is told what it saw.
+step is told what it saw.  Unlike the paper's, the encoder reads from both ends:
+of a word that is read from the end alone, what stands before it is not known.
 """
 
 import ml_collections
@@ -17,6 +18,8 @@ from configs import translate_bahdanau
 def get_config() -> ml_collections.ConfigDict:
   """As `translate_bahdanau`, with another model."""
   config: Config = translate_bahdanau.get_config()
-  config.model.update(kind='luong', num_layers=1, hidden_dim=212)
-  config.optimizer.learning_rate = 3e-3
+  config.model.update(
+    kind='luong', num_layers=1, hidden_dim=174, bidirectional=True
+  )
+  config.optimizer.learning_rate = 4e-3
   return config

@@ -25,6 +25,11 @@ KINDS = {
     'input_feeding': True,
   },
   'general, global': {'score': 'general'},
+  'general, global, from both ends': {
+    'score': 'general',
+    'bidirectional': True,
+    'input_feeding': True,
+  },
   'general, local-p': {'score': 'general', 'locality': 'local-p'},
   'concat, local-p, feeding': {
     'score': 'concat',
@@ -95,6 +100,7 @@ def config_of(**changes):
     'score': 'dot',
     'locality': 'global',
     'half_width': 2,
+    'bidirectional': False,
     'input_feeding': False,
     'coverage': False,
     'max_source_length': S + 1,

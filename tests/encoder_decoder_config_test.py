@@ -29,6 +29,7 @@ _VALID = EncoderDecoderConfig(
   score='general',
   locality='global',
   half_width=2,
+  bidirectional=False,
   input_feeding=True,
   coverage=False,
   max_source_length=7,
@@ -74,6 +75,10 @@ class ConfigTest(parameterized.TestCase):
     (
       {'locality': 'local'},
       "^locality: got 'local', wanted one of .*global.*local-m.*local-p",
+    ),
+    (
+      {'kind': 'luong', 'bidirectional': True, 'score': 'dot'},
+      "^score: got 'dot', wanted another than 'dot'",
     ),
     ({'num_heads': 5}, '^num_heads: got 5, wanted a divisor of embed_dim 12'),
     (

@@ -120,15 +120,24 @@ def luong_score(p, kind, query, state, s):
       return query @ p['score'][:, s]
 
 
+def luong_read(p, words, num_layers):
+  carries, states = no_carries(p, num_layers), []
+  for word in words:
+    carries = lstms(p, carries, word)
+    states.append(carries[-1][1])
+  return carries, np.array(states)
+
+
 def luong(
   p, source, inputs, num_layers, *, score, locality, half_width, feeding
 ):
-  carries, states = no_carries(p['reader'], num_layers), []
-  for word in p['source_embed']['embedding'][source][::-1]:
-    carries = lstms(p['reader'], carries, word)
-    states.append(carries[-1][1])
-  length, states = len(source), np.array(states[::-1])
-  attended, rows, logits = np.zeros(states.shape[1]), [], []
+  words, length = p['source_embed']['embedding'][source], len(source)
+  carries, states = luong_read(p['reader'], words[::-1], num_layers)
+  states = states[::-1]
+  if 'first_reader' in p:
+    _, first = luong_read(p['first_reader'], words, num_layers)
+    states = np.concatenate([first, states], -1)
+  attended, rows, logits = np.zeros(carries[-1][1].shape), [], []
   for t, word in enumerate(p['target_embed']['embedding'][inputs]):
     x = np.concatenate([word, attended]) if feeding else word
     carries = lstms(p['writer'], carries, x)

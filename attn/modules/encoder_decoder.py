@@ -75,9 +75,9 @@ class EncoderDecoder(nn.Module):
     >>> model = make_encoder_decoder(EncoderDecoderConfig(
     ...   kind='luong', source_vocab_size=11, target_vocab_size=13,
     ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
-    ...   score='general', locality='global', half_width=2, input_feeding=True,
-    ...   coverage=False, max_source_length=9, max_target_length=9,
-    ...   dropout_rate=0.0))
+    ...   score='general', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=True, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0))
     >>> source, inputs = jnp.ones((2, 5), int), jnp.ones((2, 3), int)
     >>> arguments = source, jnp.ones((2, 5), bool), inputs
     >>> (logits, weights), _ = jax.eval_shape(lambda: model.init_with_output(

@@ -59,6 +59,8 @@ class EncoderDecoderConfig:
     max_target_length: The most words of a target, with the one that ends it.
     dropout_rate: On embeddings and on what the vocabulary head reads; of
       'transformer' also on weights and on what each part of a block adds.
+    bidirectional: 'luong' reads the source from both ends, not from its last
+      word only.
 
   Raises:
     ValueError: if a field does not fit; the message begins with its name.
@@ -80,6 +82,7 @@ class EncoderDecoderConfig:
   max_source_length: int
   max_target_length: int
   dropout_rate: float
+  bidirectional: bool = False
 
   def __post_init__(self) -> None:
     for name, known in (
@@ -93,6 +96,9 @@ class EncoderDecoderConfig:
     self._check('dropout_rate', 0 <= self.dropout_rate < 1, 'a rate in [0, 1)')
     if self.kind == 'transformer':
       self._check_heads()
+    if self.kind == 'luong' and self.bidirectional:
+      wanted = "another than 'dot': what both ends know is wider than a query"
+      self._check('score', self.score != 'dot', wanted)
 
   def _check_heads(self) -> None:
     head_dim, rest = divmod(self.embed_dim, self.num_heads)

@@ -29,9 +29,9 @@ def make_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoder:
     >>> config = EncoderDecoderConfig(
     ...   kind='bahdanau', source_vocab_size=11, target_vocab_size=13,
     ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
-    ...   score='dot', locality='global', half_width=2, input_feeding=False,
-    ...   coverage=False, max_source_length=9, max_target_length=9,
-    ...   dropout_rate=0.0)
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0)
     >>> type(make_encoder_decoder(config)).__name__
     'AdditiveGRU'
   """

@@ -62,8 +62,10 @@ class LuongLSTM(EncoderDecoder):
   the weights are multiplied by a Gaussian around p, of deviation D / 2; as in
   the paper they are not normalised again, so a row sums to less than 1.
 
-  The source is read from its end, so a word's state knows what follows it, and
-  the first word is the last that was read.
+  The source is read from its end, as in the paper: a word's state knows what
+  follows it, and the first word is the last that was read.  Bidirectional, a
+  second stack reads from the beginning, and h[s] is what both know at s; then
+  'dot' has no meaning.
 
   Without input feeding `attended` is no input of the LSTM, and the steps of a
   known target need not wait for each other's attention.
@@ -79,12 +81,15 @@ class LuongLSTM(EncoderDecoder):
     """Two stacks, the weights of score and window, and what is said."""
     super().setup()
     config, size = self.config, self.config.hidden_dim
+    if config.bidirectional:
+      self.first_reader = LSTMStack(size, config.num_layers)
     self.reader = LSTMStack(size, config.num_layers)
     self.writer = LSTMStack(size, config.num_layers)
     self.attended = Linear(size)
     match config.score:
       case 'general':
-        self.score = self.param('score', _MATRIX, (size, size))
+        sides = 2 if config.bidirectional else 1
+        self.score = self.param('score', _MATRIX, (size, sides * size))
       case 'concat':
         self.key = Linear(size)
         self.query = Linear(size)
@@ -101,6 +106,9 @@ class LuongLSTM(EncoderDecoder):
   ) -> Encoded:
     start = self.reader.start(x.shape[0])
     carries, values = self.reader(start, x, mask, reverse=True)
+    if self.config.bidirectional:
+      _, also = self.first_reader(start, x, mask)
+      values = jnp.concatenate([also, values], -1)
     keys = self.key(values) if self.config.score == 'concat' else values
     state = _State(
       carries=carries,

@@ -36,10 +36,10 @@ def finish(
   """
   history = run.read_metrics()
   summary = _summarise(config, history, params)
-  summary |= task.judge(params)
   run.figures.mkdir(exist_ok=True)
   draw_loss_curve(run.figures / 'loss.png', history, task.floor, unit=task.unit)
   exhibits = task.exhibit(run, params)
+  summary |= exhibits.results
   samples = '\n'.join([*exhibits.samples, ''])
   replace_file(run.path / 'samples.txt', samples.encode())
   summary['seconds'] = round(time.monotonic() - started, 1)

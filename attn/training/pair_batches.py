@@ -166,22 +166,13 @@ class TranslationData:
     """
     return self._source.pairs('longer', count)
 
-  def batch(self, pairs: Sequence[Pair]) -> PairBatch:
-    """The pairs, one a row, in the lengths of the first bucket for them all.
-
-    Raises:
-      UserError: if a pair is longer than the limit.
-    """
-    shapes = (*self.buckets, self.limit)
-    source = max((len(pair.source) for pair in pairs), default=0)
-    target = max((len(pair.target) for pair in pairs), default=0)
-    bucket = shapes[place_of(shapes, source, target)]
-    return self._fill(bucket._replace(rows=len(pairs)), pairs)
-
   def batches(
     self, pairs: Sequence[Pair]
   ) -> Iterator[tuple[list[int], PairBatch]]:
-    """The pairs in batches of few static shapes, each in its own bucket.
+    """The pairs, short ones first, in batches of one static shape.
+
+    So one compiled program serves them all, and a search among short ones ends
+    early.
 
     Args:
       pairs: Any number of pairs.
@@ -194,13 +185,13 @@ class TranslationData:
       UserError: if a pair is longer than the limit.
     """
     shapes = (*self.buckets, self.limit)
-    members: list[list[int]] = [[] for _ in shapes]
-    for i, pair in enumerate(pairs):
-      members[place_of(shapes, len(pair.source), len(pair.target))].append(i)
-    for bucket, numbers in zip(shapes, members):
-      for i in range(0, len(numbers), bucket.rows):
-        chosen = numbers[i : i + bucket.rows]
-        yield chosen, self._fill(bucket, [pairs[n] for n in chosen])
+    source = max((len(pair.source) for pair in pairs), default=0)
+    target = max((len(pair.target) for pair in pairs), default=0)
+    bucket = shapes[place_of(shapes, source, target)]
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].source))
+    for i in range(0, len(order), bucket.rows):
+      chosen = order[i : i + bucket.rows]
+      yield chosen, self._fill(bucket, [pairs[n] for n in chosen])
 
   def _fill(self, bucket: Bucket, pairs: Sequence[Pair]) -> PairBatch:
     """A batch in that shape; rows without a pair are padding."""

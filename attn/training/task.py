@@ -3,6 +3,8 @@
 `loop` trains any task.  There are two: `language_task` and `translation_task`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -51,6 +53,7 @@ class Exhibits(NamedTuple):
     weights: float[L, N, T, T], who attends to whom in the text.
     marked: Places in the text where a far fact has to be remembered.
     alignments: Of translations.
+    results: What was measured once, now that the run has ended.
   """
 
   samples: list[str]
@@ -58,6 +61,7 @@ class Exhibits(NamedTuple):
   weights: np.ndarray = np.zeros((0, 0, 0, 0), np.float32)
   marked: tuple[int, ...] = ()
   alignments: tuple[Alignment, ...] = ()
+  results: Mapping[str, float] = MappingProxyType({})
 
 
 class Task(Protocol):
@@ -89,14 +93,10 @@ class Task(Protocol):
     """What is measured between steps; `loss` is one of it."""
     ...
 
-  def judge(self, params: Any) -> dict[str, float]:
-    """What is measured once, when the run has ended."""
-    ...
-
   def save(self, run: RunDirectory) -> None:
     """Keep what `sample.py` needs beside the config and the parameters."""
     ...
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
-    """Write figures, and tell what a page should show."""
+    """Write figures, and tell what a page and a summary should show."""
     ...

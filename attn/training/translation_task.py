@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from attn.training.artifacts import replace_file
 from attn.training.config import Config
-from attn.training.experiment import make_encoder_decoder, make_pairs
+from attn.training.experiment import (
+  init_encoder_decoder,
+  make_encoder_decoder,
+  make_pairs,
+)
 from attn.training.pair_batches import PairBatch
 from attn.training.pairs import Pair
 from attn.training.run_directory import RunDirectory
@@ -64,8 +67,7 @@ class TranslationTask:
 
   def init(self, rng: Array) -> Any:
     """Fresh parameters."""
-    token = jnp.zeros((1, 1), jnp.int32)
-    return self._model.init(rng, token, token == 0, token)['params']
+    return init_encoder_decoder(self._model, rng)
 
   def train_batch(self, index: int) -> PairBatch:
     """Batch number index."""
@@ -94,13 +96,51 @@ class TranslationTask:
       'exact_match': exact_match(written, wanted),
     }
 
-  def judge(self, params: Any) -> dict[str, float]:
-    """The test sentences: right ones, BLEU, and alignment."""
+  def save(self, run: RunDirectory) -> None:
+    """Write both tokenizers."""
+    for tokenizer, path in (
+      (self._data.source_tokenizer, run.source_tokenizer),
+      (self._data.target_tokenizer, run.target_tokenizer),
+    ):
+      tokenizer.save(path)
+      run.seal(path)
+
+  def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
+    """The test sentences: translations, who looked at whom, and how good."""
     options = self._config.eval
     pairs = self._data.test(options.test_pairs)
     written = self._translate(params, pairs, options.beam)
-    is_long = [self.unit == 'word' and len(x.source) >= _LONG for x in pairs]
-    long = np.flatnonzero(is_long)
+    right = [x == pair.target for x, pair in zip(written, pairs, strict=True)]
+    lengths = [len(pair.source) for pair in pairs]
+    curve = by_length(lengths, right, _LENGTHS)
+    replace_file(run.lengths, json.dumps(curve, indent=2).encode())
+    kind = self._config.model.kind
+    draw_match_by_length(run.figures / 'length.png', {kind: curve})
+    shown = pairs[: options.samples]
+    samples = [
+      f'{self._join(pair.source)} → {self._join(words)}'
+      for pair, words in zip(shown, written)
+    ]
+    alignments = self._alignments(params, shown, written[: options.samples])
+    if alignments:
+      draw_alignments(run.figures / 'alignment.png', alignments)
+    return Exhibits(
+      samples,
+      alignments=tuple(alignments),
+      results=self._results(params, pairs, written),
+    )
+
+  def _results(
+    self,
+    params: Any,
+    pairs: Sequence[Pair],
+    written: Sequence[tuple[str, ...]],
+  ) -> dict[str, float]:
+    """Right ones, BLEU, and alignment; only what there is a figure for."""
+    options = self._config.eval
+    long = [i for i, x in enumerate(pairs) if len(x.source) >= _LONG]
+    if self.unit != 'word':
+      long = []
     wanted = [pair.target for pair in pairs]
     results = {
       'exact_match': exact_match(written, wanted),
@@ -125,32 +165,6 @@ class TranslationTask:
     return {
       name: value for name, value in results.items() if not math.isnan(value)
     }
-
-  def save(self, run: RunDirectory) -> None:
-    """Write both tokenizers."""
-    self._data.source_tokenizer.save(run.source_tokenizer)
-    self._data.target_tokenizer.save(run.target_tokenizer)
-
-  def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
-    """Translations, who looked at whom, and quality over length."""
-    options = self._config.eval
-    pairs = self._data.test(options.test_pairs)
-    written = self._translate(params, pairs, options.beam)
-    right = [x == pair.target for x, pair in zip(written, pairs, strict=True)]
-    lengths = [len(pair.source) for pair in pairs]
-    curve = by_length(lengths, right, _LENGTHS)
-    replace_file(run.lengths, json.dumps(curve, indent=2).encode())
-    kind = self._config.model.kind
-    draw_match_by_length(run.figures / 'length.png', {kind: curve})
-    shown = pairs[: options.samples]
-    samples = [
-      f'{self._join(pair.source)} → {self._join(words)}'
-      for pair, words in zip(shown, written)
-    ]
-    alignments = self._alignments(params, shown, written[: options.samples])
-    if alignments:
-      draw_alignments(run.figures / 'alignment.png', alignments)
-    return Exhibits(samples, alignments=tuple(alignments))
 
   def _alignments(
     self,
