@@ -22,6 +22,9 @@ def define_flags() -> None:
     'A UTF-8 text to train on, instead of the toy language; for a translation, '
     'a line each of source, tab, target.',
   )
+  flags.DEFINE_bool(
+    'profile', False, 'Write a trace of a few steps into the run directory.'
+  )
 
 
 def main() -> None:
@@ -29,7 +32,7 @@ def main() -> None:
   config = flags.FLAGS.config
   if flags.FLAGS.data is not None:
     config.update(task=task_of_file(config), data=flags.FLAGS.data)
-  train(config, flags.FLAGS.workdir)
+  train(config, flags.FLAGS.workdir, profile=flags.FLAGS.profile)
 
 
 if __name__ == '__main__':

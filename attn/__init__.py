@@ -34,6 +34,7 @@ from attn.scores import (
   location_scores,
 )
 from attn.single_head import self_attention, single_head_attention
+from attn.variants import linear_attention, sigmoid_attention
 from attn.weights import (
   dropout,
   log_normalizer,
@@ -60,6 +61,7 @@ __all__ = [
   'dropout',
   'explain',
   'l2_scores',
+  'linear_attention',
   'local_mask',
   'local_weights',
   'location_scores',
@@ -72,6 +74,7 @@ __all__ = [
   'relative_buckets',
   'repeat_kv',
   'self_attention',
+  'sigmoid_attention',
   'single_head_attention',
   'sinusoidal_positions',
   'softmax',

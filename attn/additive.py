@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from attn.backends.additive import AdditiveCall
 from attn.backends.blockwise import blockwise
 from attn.backends.dense import dense
-from attn.call import prepare
+from attn.call import check_implementation, prepare, with_batch_of
 from attn.masks import Mask
 from attn.precision import at_least_float32
 
@@ -89,16 +89,11 @@ def additive_attention(
     Bahdanau et al., 2015, appendix A.1.2. https://arxiv.org/abs/1409.0473
     Rabe and Staats, 2021 (linear memory). https://arxiv.org/abs/2112.05682
   """
-  if implementation is not None and implementation not in _BACKENDS:
-    raise ValueError(
-      f'implementation: got {implementation!r}, wanted None or one of '
-      f'{", ".join(map(repr, _BACKENDS))}'
-    )
+  check_implementation(implementation, _BACKENDS)
   call = _prepare(query, key, value, w_query, w_key, v, mask)
   context, residual = _BACKENDS[implementation or _choose(call)](call)
-  batch = query.shape[:-3]
-  context = context.reshape(*batch, *context.shape[1:]).astype(query.dtype)
-  residual = residual.reshape(*batch, *residual.shape[1:])
+  context, residual = with_batch_of(query, context, residual)
+  context = context.astype(query.dtype)
   return (context, residual) if return_residual else context
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -123,11 +123,27 @@ def prepare(
   return call
 
 
-def _to_array(name: str, x: Any) -> Array:
+def to_array(name: str, x: Any) -> Array:
+  """What may be a list, as an array; refused by the argument's name."""
   try:
     return jnp.asarray(x)
-  except TypeError as error:
+  except (TypeError, ValueError) as error:
     raise TypeError(f'{name}: got {x!r}, wanted an array') from error
+
+
+def with_batch_of(query: Array, *results: Array) -> tuple[Array, ...]:
+  """Results of a `Call`, with the batch axes that the query came with."""
+  batch = query.shape[:-3]
+  return tuple(x.reshape(*batch, *x.shape[1:]) for x in results)
+
+
+def check_implementation(name: str | None, known: Iterable[str]) -> None:
+  """Refuse one that is not known."""
+  if name is not None and name not in known:
+    raise ValueError(
+      f'implementation: got {name!r}, wanted None or one of '
+      f'{", ".join(map(repr, known))}'
+    )
 
 
 def _flatten(x: Array) -> Array:
@@ -200,7 +216,7 @@ def _to_scale(scale: float | Array | None, query: Array) -> float | Array:
     return max(query.shape[-1], 1) ** -0.5
   if isinstance(scale, (int, float)):
     return float(scale)  # of np.float64 too, which would widen the scores
-  scale = _to_array('scale', scale)
+  scale = to_array('scale', scale)
   real = (jnp.floating, jnp.integer)
   if not any(jnp.issubdtype(scale.dtype, kind) for kind in real):
     raise TypeError(f'scale: got dtype {scale.dtype}, wanted a number')
@@ -215,7 +231,7 @@ def _to_scale(scale: float | Array | None, query: Array) -> float | Array:
 def _to_sink(sink: Array | None, query: Array) -> Array | None:
   if sink is None:
     return None
-  sink = _to_array('sink', sink)
+  sink = to_array('sink', sink)
   heads = (query.shape[-2],)
   if sink.shape != heads:
     raise ValueError(
@@ -235,7 +251,7 @@ def _to_bias(
 ) -> Array | None:
   if bias is None:
     return None
-  bias = _to_array('bias', bias)
+  bias = to_array('bias', bias)
   if not jnp.issubdtype(bias.dtype, jnp.floating):
     raise TypeError(
       f'bias: got dtype {bias.dtype}, wanted a float dtype; a boolean array is '
@@ -266,7 +282,7 @@ def _to_mask(
       f'mask: got {mask!r}, wanted an array or a mask object; a function '
       'becomes one by attn.masks.from_fn'
     )
-  mask = _to_array('mask', mask)
+  mask = to_array('mask', mask)
   if mask.dtype != jnp.bool_:
     raise TypeError(
       f'mask: got dtype {mask.dtype}, wanted bool (True = may attend); a float '
@@ -301,7 +317,7 @@ def _lengths(
   for name, x in lengths.items():
     if x is None:
       continue
-    x = lengths[name] = _to_array(name, x)
+    x = lengths[name] = to_array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
       raise TypeError(f'{name}: got dtype {x.dtype}, wanted integers')
     if x.shape != batch and x.shape != (math.prod(batch),):

@@ -4,12 +4,17 @@ import inspect
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from attn.backends.blockwise import blockwise
 from attn.backends.choice import Explanation, choose, describe
 from attn.backends.dense import dense
-from attn.call import ScoreMod, prepare
+from attn.call import (
+  ScoreMod,
+  check_implementation,
+  prepare,
+  to_array,
+  with_batch_of,
+)
 from attn.masks import Mask
 
 Array = jax.Array
@@ -110,7 +115,10 @@ def attention(
     Vaswani et al., 2017. https://arxiv.org/abs/1706.03762
     Ainslie et al., 2023 (grouped queries). https://arxiv.org/abs/2305.13245
   """
-  query, key, value = _arrays(query=query, key=key, value=value)
+  query, key, value = (
+    to_array(name, x)
+    for name, x in (('query', query), ('key', key), ('value', value))
+  )
   call = prepare(
     query,
     key,
@@ -127,12 +135,10 @@ def attention(
     dropout_rate=dropout_rate,
     rng=rng,
   )
-  _check_implementation(implementation)
+  check_implementation(implementation, _BACKENDS)
   name = implementation or choose(call)[0]
   context, residual = _BACKENDS[name](call)
-  batch = query.shape[:-3]
-  context = context.reshape(*batch, *context.shape[1:])
-  residual = residual.reshape(*batch, *residual.shape[1:])
+  context, residual = with_batch_of(query, context, residual)
   return (context, residual) if return_residual else context
 
 
@@ -178,7 +184,10 @@ def explain(
     forward: ... GFLOP in matrix products
     inputs and outputs: 64.0 MiB, besides about ...
   """
-  query, key, value = _arrays(query=query, key=key, value=value)
+  query, key, value = (
+    to_array(name, x)
+    for name, x in (('query', query), ('key', key), ('value', value))
+  )
   unknown = options.keys() - inspect.signature(attention).parameters.keys()
   if unknown:
     raise TypeError(
@@ -186,7 +195,7 @@ def explain(
     )
   options.pop('return_residual', None)
   call = prepare(query, key, value, bias, mask, **options)
-  _check_implementation(implementation)
+  check_implementation(implementation, _BACKENDS)
   best, reason, rejected = choose(call)
   if implementation is not None and implementation != best:
     reason = f'asked for; {best} would be chosen: {reason}'
@@ -194,23 +203,3 @@ def explain(
   explanation = describe(call, implementation or best, reason, rejected)
   print(explanation)
   return explanation
-
-
-def _arrays(**arguments: Any) -> list[Array]:
-  arrays = []
-  for name, x in arguments.items():
-    try:
-      arrays.append(jnp.asarray(x))
-    except (TypeError, ValueError) as error:
-      raise TypeError(
-        f'{name}: got {type(x).__name__}, wanted a float array'
-      ) from error
-  return arrays
-
-
-def _check_implementation(name: str | None) -> None:
-  if name is not None and name not in _BACKENDS:
-    raise ValueError(
-      f'implementation: got {name!r}, wanted None or one of '
-      f'{", ".join(map(repr, _BACKENDS))}'
-    )

@@ -11,7 +11,7 @@ import numpy as np
 from attn import masks
 from attn.backends.dense import dense_weights
 from attn.backends.statistics import AttentionStatistics, statistics
-from attn.call import Call, ScoreMod, prepare
+from attn.call import Call, ScoreMod, prepare, to_array, with_batch_of
 from attn.masks.arguments import is_traced
 
 Array = jax.Array
@@ -107,9 +107,7 @@ def attention_statistics(
     score_mod=score_mod,
     sink=sink,
   )
-  batch = query.shape[:-3]
-  found = statistics(call)
-  return AttentionStatistics(*(x.reshape(*batch, *x.shape[1:]) for x in found))
+  return AttentionStatistics(*with_batch_of(query, *statistics(call)))
 
 
 def attention_rows(
@@ -190,17 +188,16 @@ def attention_rows(
   last = call.sizes[2] - 1
   weights = dense_weights(_of_rows(call, jnp.clip(rows, 0, max(last, 0))))
   exists = ((rows >= 0) & (rows <= last))[:, None]
-  weights = jnp.where(exists, weights, jnp.nan)
-  return weights.reshape(*query.shape[:-3], *weights.shape[1:])
+  return with_batch_of(query, jnp.where(exists, weights, jnp.nan))[0]
 
 
 def _arrays(
   query: Array, key: Array, value: Array | None
 ) -> tuple[Array, Array, Array]:
-  query, key = jnp.asarray(query), jnp.asarray(key)
+  query, key = to_array('query', query), to_array('key', key)
   if value is None:
     value = jnp.zeros((*key.shape[:-1], 0), key.dtype)
-  return query, key, jnp.asarray(value)
+  return query, key, to_array('value', value)
 
 
 def _to_rows(rows: Any, call: Call) -> Array:

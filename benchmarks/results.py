@@ -147,7 +147,7 @@ def check_writable(path: pathlib.Path) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   if path.is_dir() or not os.access(folder, os.W_OK):
     raise UserError(f'--out: cannot write {path}, wanted the path of a file')
-  _read(path)
+  read(path)
 
 
 def update(path: pathlib.Path, name: str, cases: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def update(path: pathlib.Path, name: str, cases: dict[str, Any]) -> None:
   Raises:
     UserError: if the file is there and is not a results file.
   """
-  merged = {'benchmark': name, 'cases': {**_read(path), **cases}}
+  merged = {'benchmark': name, 'cases': {**read(path), **cases}}
   text = json.dumps(merged, indent=2, allow_nan=False) + '\n'
   # Never half a file, however the run ends.
   scratch = path.with_name(path.name + '.tmp')
@@ -169,7 +169,12 @@ def update(path: pathlib.Path, name: str, cases: dict[str, Any]) -> None:
   scratch.replace(path)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """The cases of a results file, by name; none where there is no file.
+
+  Raises:
+    UserError: if the file is there and is not a results file.
+  """
   if not path.exists():
     return {}
   try:

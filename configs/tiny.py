@@ -20,6 +20,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.task = 'toy_language'
   # Path of a UTF-8 text; `--data=PATH` sets this and the task.
   config.data = ''
+  # Tokens of a text: its 'characters', its 'bytes', or byte pairs, 'bpe'.
+  config.tokenizer = 'characters'
+  # How many tokens 'bpe' makes.
+  config.vocab_size = 512
   # Training steps.
   config.steps = 800
   # Rows per step.
@@ -97,6 +101,9 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.weight_decay = 0.1
   # The gradient's norm is at most this.
   optimizer.clip_norm = 1.0
+  # A step whose gradient is so many times as large as usual is skipped; 0 for
+  # never.
+  optimizer.spike_factor = 0.0
   # Parts into which a batch is cut, to save memory.
   optimizer.accumulate = 1
 

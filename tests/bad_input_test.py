@@ -5,19 +5,10 @@ import pathlib
 
 import processes
 import pytest
+from processes import refused
 
 # The tests that share the run of a fixture.
-one_worker = pytest.mark.xdist_group('bad_input')
-
-
-def refused(result, *words: str) -> None:
-  """Assert one line that holds all the words, and no traceback."""
-  assert result.returncode == 2, result.stderr
-  lines = result.stderr.strip().splitlines()
-  assert len(lines) == 1, result.stderr
-  assert lines[0].startswith('error: ')
-  for word in words:
-    assert word in lines[0]
+one_worker = pytest.mark.xdist_group('trained')
 
 
 @pytest.mark.parametrize(
@@ -132,15 +123,6 @@ def test_full_disk_keeps_what_is_there(tmp_path: pathlib.Path):
   assert json.loads((workdir / 'summary.json').read_text())['steps'] == 12
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """A finished run."""
-  workdir = tmp_path_factory.mktemp('trained') / 'run'
-  result = processes.train(workdir)
-  assert result.returncode == 0, result.stderr
-  return workdir
-
-
 @one_worker
 @pytest.mark.parametrize(
   ('flags', 'words'),
@@ -150,6 +132,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (['--prompt=Mia', '--temperature=-1'], ['temperature', '-1']),
     (['--prompt=Mia', '--temperature=nan'], ['temperature', 'nan']),
     (['--prompt=Mia', '--top_k=0'], ['top_k', '0', 'at least 1']),
+    (['--prompt=Mia', '--top_p=0'], ['top_p', '0', 'more than 0']),
+    (['--prompt=Mia', '--top_p=1.5'], ['top_p', '1.5', 'at most 1']),
+    (['--prompt=Mia', '--min_p=-1'], ['min_p', '-1', 'from 0 to 1']),
+    (
+      ['--prompt=Mia', '--repetition_penalty=0'],
+      ['repetition_penalty', '0', 'more than 0'],
+    ),
+    (['--prompt=Mia', '--stop='], ['stop', 'empty']),
+    (['--prompt=Mia', '--prompt='], ['prompt', 'empty']),
+    (['--prompt=' + 'Mia ' * 55], ['prompt', '220 tokens', '216']),
     (['--prompt=Mia', '--length=0'], ['length', '0', 'at least 1']),
     (['--prompt=Mia', '--seed=x'], ['seed', 'x']),
   ],

@@ -132,7 +132,7 @@ def test_text_windows_hold_the_text():
     assert window in TEXT[:909]
     np.testing.assert_array_equal(inputs[1:], targets[:-1])
   assert (batch.weights == 1).all()
-  assert (batch.segment_ids == 1).all()
+  assert batch.segment_ids is None
 
 
 def test_text_validation_is_every_character_of_the_end_once():
@@ -152,9 +152,12 @@ def test_text_validation_is_every_character_of_the_end_once():
 
 def test_what_is_given_of_a_window_is_not_judged():
   data = batches.Text(TEXT, seed=5, batch_size=2, context=11, given=4)
-  for batch in (data.train_batch(0), *data.validation(1).batches):
-    judged = (batch.positions >= 3) & (batch.segment_ids == 1)
-    np.testing.assert_array_equal(batch.weights, judged)
+  judged = np.broadcast_to(np.arange(11) >= 3, (2, 11))
+  np.testing.assert_array_equal(data.train_batch(0).weights, judged)
+  weights = np.concatenate([b.weights for b in data.validation(1).batches])
+  # 101 characters are nine windows of 11 targets, and one of a single target.
+  np.testing.assert_array_equal(weights.sum(1), [8] * 9 + [0])
+  assert not weights[:, :3].any()
   batches.Text(TEXT[:50], 0, 2, 11, 4)
   with pytest.raises(ValueError, match=r'text: got 40 .*, wanted at least 50'):
     batches.Text(TEXT[:40], 0, 2, 11, 4)

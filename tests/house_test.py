@@ -22,6 +22,7 @@ _FLOORS = (
   ('call', 'single_head'),
   ('backends.',),
   ('dispatch', 'inspection', 'additive'),
+  ('variants',),
   ('',),  # attn itself: the names it exports
   ('modules.',),
   ('training.',),

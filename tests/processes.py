@@ -23,10 +23,12 @@ SMALL = (
 )
 
 
-# Compiling takes most of the time of so small a run.
+# Compiling takes most of the time of so small a run; and what one run compiled
+# serves the next, unless it may be killed while it writes that down.
 _QUICK = (
   '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes'
 )
+_COMPILED = tempfile.TemporaryDirectory(prefix='attn-compiled-')
 
 
 def start(
@@ -55,6 +57,15 @@ def start(
 
 def _environment() -> dict[str, str]:
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK}
+
+
+def _with_what_was_compiled() -> dict[str, str]:
+  return {
+    **_environment(),
+    'JAX_COMPILATION_CACHE_DIR': _COMPILED.name,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
 
 
 def run(
@@ -100,7 +111,7 @@ def _parent() -> subprocess.Popen[str]:
     stdout=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env=_environment(),
+    env=_with_what_was_compiled(),
   )
 
 
@@ -124,3 +135,13 @@ def train(
 ) -> subprocess.CompletedProcess:
   """A small training run."""
   return run('train.py', f'--workdir={workdir}', *SMALL, *arguments)
+
+
+def refused(result, *words: str) -> None:
+  """Assert one line that holds all the words, and no traceback."""
+  assert result.returncode == 2, result.stderr
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1, result.stderr
+  assert lines[0].startswith('error: ')
+  for word in words:
+    assert word in lines[0]

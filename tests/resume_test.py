@@ -19,7 +19,7 @@ from attn.training.checkpoints import Checkpoints
 from attn.training.experiment import make_config_optimizer, make_model
 from attn.training.run_directory import RunDirectory
 from attn.training.step import State, init_state
-from attn.training.tokenizer import CharTokenizer
+from attn.training.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.xdist_group('resume')
 
@@ -28,7 +28,7 @@ def final_state(workdir: pathlib.Path) -> State:
   """The last checkpoint of a run."""
   run = RunDirectory(workdir)
   config = run.read_config()
-  vocab_size = CharTokenizer.load(run.tokenizer).vocab_size
+  vocab_size = load_tokenizer(run.tokenizer).vocab_size
   model = make_model(config, vocab_size)
   init = functools.partial(language_model.init, model)
   like = init_state(init, make_config_optimizer(config), seed=99)
@@ -79,17 +79,17 @@ def kill_at_checkpoint(workdir: pathlib.Path) -> None:
 def test_killed_at_random_moments(
   undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ):
-  """SIGKILL during start, steps, checkpoints or pictures, five times."""
+  """SIGKILL during start, steps, checkpoints or pictures, three times."""
   workdir = tmp_path / 'run'
   moments = random.Random(7)
   killed = 0
-  while killed < 5:
+  while killed < 3:
     process = start(workdir)
     # From the first file written to past the end of a whole run.
     while not (workdir / 'tokenizer.json').exists() and process.poll() is None:
       time.sleep(0.01)
     with contextlib.suppress(subprocess.TimeoutExpired):
-      process.wait(timeout=moments.uniform(0.0, 12.0))
+      process.wait(timeout=moments.uniform(0.0, 6.0))
     if process.poll() is not None:
       break
     process.kill()

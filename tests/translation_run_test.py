@@ -6,6 +6,7 @@ import subprocess
 
 import processes
 import pytest
+from processes import refused
 
 from attn.training.run_directory import RunDirectory
 
@@ -178,15 +179,6 @@ def test_a_model_without_attention_has_no_alignment(
   assert not (workdir / 'figures' / 'alignment.png').exists()
   page = (workdir / 'report.html').read_text()
   assert '"alignments":[]' in page
-
-
-def refused(result, *words: str) -> None:
-  """Assert one line that holds all the words, and no traceback."""
-  assert result.returncode == 2, result.stderr
-  (line,) = result.stderr.strip().splitlines()
-  assert line.startswith('error: ')
-  for word in words:
-    assert word in line
 
 
 @pytest.mark.parametrize(

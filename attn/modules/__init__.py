@@ -1,19 +1,24 @@
 """Flax Linen modules assembled from the kernels."""
 
+from attn.modules.attention_layers import CachePlan
 from attn.modules.bahdanau import AdditiveGRU
 from attn.modules.block import FeedForward, TransformerBlock
 from attn.modules.bottleneck import BottleneckGRU, ReversedLSTM
+from attn.modules.cache import KeyValueCache
 from attn.modules.causal_lm import CausalLM
 from attn.modules.causal_lm_config import CausalLMConfig
+from attn.modules.differential import DifferentialAttention
 from attn.modules.encoder_decoder import Decoded, Encoded, EncoderDecoder
 from attn.modules.encoder_decoder_config import EncoderDecoderConfig
 from attn.modules.encoder_decoder_kinds import make_encoder_decoder
 from attn.modules.flax_attention import attention_fn
 from attn.modules.key_value_attention import KeyValueAttention
+from attn.modules.latent import LatentAttention
 from attn.modules.linear import Linear
+from attn.modules.linearized import LinearAttention
 from attn.modules.luong import LuongLSTM
 from attn.modules.multi_head import MultiHeadAttention
-from attn.modules.recurrent import LSTMStack, run_cell
+from attn.modules.recurrent import LSTMStack, open_forget_gates, run_cell
 from attn.modules.relative_bias import RelativeBias
 from attn.modules.textbook import (
   CausalSelfAttention,
@@ -28,18 +33,23 @@ from attn.modules.translation_transformer import (
 __all__ = [
   'AdditiveGRU',
   'BottleneckGRU',
+  'CachePlan',
   'CausalLM',
   'CausalLMConfig',
   'CausalSelfAttention',
   'Decoded',
   'DecoderBlock',
+  'DifferentialAttention',
   'Encoded',
   'EncoderDecoder',
   'EncoderDecoderConfig',
   'FeedForward',
   'KeyValueAttention',
+  'KeyValueCache',
   'LSTMStack',
+  'LatentAttention',
   'Linear',
+  'LinearAttention',
   'LuongLSTM',
   'MultiHeadAttention',
   'RelativeBias',
@@ -50,5 +60,6 @@ __all__ = [
   'TranslationTransformer',
   'attention_fn',
   'make_encoder_decoder',
+  'open_forget_gates',
   'run_cell',
 ]

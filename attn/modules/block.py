@@ -1,5 +1,7 @@
 """One layer of a transformer: attend, then think, each around a residual."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,6 @@ import jax.numpy as jnp
 from attn.call import ScoreMod
 from attn.masks import Mask
 from attn.modules.linear import Linear
-from attn.modules.multi_head import MultiHeadAttention
 from attn.weights import check_rate
 
 Array = jax.Array
@@ -72,7 +73,8 @@ class TransformerBlock(nn.Module):
     x = x + attention(norm(x)),  out = x + feed_forward(norm(x))
 
   Attributes:
-    attention: The attention module, or None to leave it out.
+    attention: An attention module, called as `MultiHeadAttention` is; or None
+      to leave it out.
     feed_forward: The feed-forward module.
     norm: 'layernorm' or 'rmsnorm'.
     dropout_rate: Applied to what is added, with the 'dropout' rng.
@@ -82,6 +84,7 @@ class TransformerBlock(nn.Module):
 
   Example:
     >>> x = jnp.ones((2, 3, 8))
+    >>> from attn.modules import MultiHeadAttention
     >>> layer = TransformerBlock(MultiHeadAttention(2), FeedForward(32))
     >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
     (2, 3, 8)
@@ -91,7 +94,7 @@ class TransformerBlock(nn.Module):
     Zhang and Sennrich, 2019 (RMSNorm). https://arxiv.org/abs/1910.07467
   """
 
-  attention: MultiHeadAttention | None
+  attention: Any
   feed_forward: FeedForward
   norm: str = 'layernorm'
   dropout_rate: float = 0.0

@@ -5,12 +5,14 @@ import jax
 import jax.numpy as jnp
 
 from attn import masks
-from attn.mods import Mod, alibi, compose, soft_cap
+from attn.modules.attention_layers import (
+  CachePlan,
+  layer_mask,
+  make_attention,
+)
 from attn.modules.block import FeedForward, TransformerBlock, make_norm
 from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.linear import Linear
-from attn.modules.multi_head import MultiHeadAttention
-from attn.modules.relative_bias import RelativeBias
 from attn.positions import sinusoidal_positions
 
 Array = jax.Array
@@ -48,6 +50,7 @@ class CausalLM(nn.Module):
     segment_ids: Array | None = None,
     positions: Array | None = None,
     prefix_length: int | Array | None = None,
+    cache: CachePlan | None = None,
     deterministic: bool = True,
   ) -> Array:
     """Logits of the next token at every position.
@@ -56,7 +59,10 @@ class CausalLM(nn.Module):
       tokens: int[B, T], T at most the context.
       segment_ids: int[B, T]; tokens see only their own segment.
       positions: int[B, T], place within the document; 0, 1, ... if None.
-      prefix_length: In place of the config's; one number.
+      prefix_length: In place of the config's; one number, or int[B].
+      cache: Tokens read before are seen as well, and these are kept; apply with
+        `mutable=['cache']`.  Positions count from the beginning of the text,
+        and are -1 for padding.
       deterministic: Without dropout.
 
     Returns:
@@ -66,26 +72,34 @@ class CausalLM(nn.Module):
       ValueError: if T is more than the context.
     """
     config, length = self.config, tokens.shape[-1]
-    if length > config.context:
+    if cache is None and length > config.context:
       raise ValueError(
         f'tokens: got {length}, wanted at most the context, {config.context}'
       )
     if prefix_length is None:
       prefix_length = config.prefix_length
-    mask = self._mask(segment_ids, positions, prefix_length)
+    hidden = None if segment_ids is None else masks.segments(segment_ids)
+    # A cache knows where in their text the tokens are; masks are of places.
+    within = positions if cache is None else None
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+    if cache is not None and cache.first:
+      hidden = masks.padding(positions.max(-1) + 1)
     table = nn.Embed(
       config.vocab_size,
       config.embed_dim,
       embedding_init=nn.initializers.normal(0.02),
       name='embed',
     )
-    x = table(tokens) + self._position_embeddings(positions)
+    x = table(tokens) + self._position_embeddings(jnp.maximum(positions, 0))
     x = nn.Dropout(config.dropout_rate, deterministic=deterministic)(x)
     for layer in range(config.num_layers):
-      x = self._block(layer)(
-        x, mask=mask, positions=positions, deterministic=deterministic
+      mask = layer_mask(config, layer, within, prefix_length)
+      x = self._block(layer, cache)(
+        x,
+        mask=mask if hidden is None else mask & hidden,
+        positions=positions,
+        deterministic=deterministic,
       )
     x = make_norm(config.norm, 'final_norm', x.dtype)(x)
     if config.tied_head:
@@ -108,70 +122,18 @@ class CausalLM(nn.Module):
       case _:
         return jnp.zeros((), jnp.float32)
 
-  def _mask(
-    self,
-    segment_ids: Array | None,
-    positions: Array | None,
-    prefix_length: int | Array,
-  ) -> masks.Mask:
-    config, mask = self.config, masks.causal()
-    near = masks.sliding_window(config.window - 1, 0)
-    match config.attention:
-      case 'sliding_window':
-        mask = mask & near
-      case 'dilated':
-        reach = (config.window - 1) * config.dilation
-        near = masks.sliding_window(reach, 0)
-        mask = mask & near & masks.dilated(config.dilation)
-      case 'chunked':
-        mask = mask & _chunks(config.chunk_size, positions)
-      case 'global':
-        mask = mask & (near | _global(config.global_tokens, positions))
-      case 'prefix':
-        mask = mask | _prefix(prefix_length, positions)
-    if segment_ids is not None:
-      mask = mask & masks.segments(segment_ids)
-    return mask
-
-  def _score_mod(self) -> Mod | None:
-    config = self.config
-    # A cap is for what queries and keys say, not for where they stand.
-    mods = [soft_cap(config.soft_cap)] if config.soft_cap else []
-    if config.positions == 'alibi':
-      mods.append(alibi(config.num_heads))
-    return compose(*mods) if mods else None
-
-  def _relative_bias(self) -> RelativeBias | None:
-    config = self.config
-    if config.positions != 'relative_bias':
-      return None
-    return RelativeBias(
-      config.relative_buckets,
-      config.relative_max_distance,
-      bidirectional=config.attention == 'prefix',
-      parent=None,
-    )
-
-  def _block(self, layer: int) -> TransformerBlock:
+  def _block(self, layer: int, cache: CachePlan | None) -> TransformerBlock:
     config = self.config
     # What a residual stream of L layers adds up should not grow with L.
     out_init = nn.initializers.normal(0.02 / (2 * config.num_layers) ** 0.5)
-    attention = MultiHeadAttention(
-      num_heads=config.num_heads,
-      num_kv_heads=config.num_kv_heads or None,
-      rope_base=config.rope_base if config.positions == 'rotary' else None,
-      qk_norm=config.qk_norm,
-      dropout_rate=config.dropout_rate,
-      out_init=out_init,
-      score_mod=self._score_mod(),
-      relative_bias=self._relative_bias(),
-      sinks=config.sinks,
-      implementation=config.implementation,
-      capture_weights=self.capture_weights,
-      parent=None,
-    )
     return TransformerBlock(
-      attention=None if config.attention == 'none' else attention,
+      attention=make_attention(
+        config,
+        layer,
+        cache,
+        out_init=out_init,
+        capture_weights=self.capture_weights,
+      ),
       feed_forward=FeedForward(
         config.mlp_dim, config.activation, out_init, parent=None
       ),
@@ -179,26 +141,3 @@ class CausalLM(nn.Module):
       dropout_rate=config.dropout_rate,
       name=f'block_{layer}',
     )
-
-
-# Where positions are given, documents may begin anywhere in a row.
-
-
-def _chunks(size: int, positions: Array | None) -> masks.Mask:
-  if positions is None:
-    return masks.chunked(size)
-  return masks.segments(positions // size)
-
-
-def _global(count: int, positions: Array | None) -> masks.Mask:
-  if positions is None:
-    return masks.global_tokens(count)
-  first = positions < count
-  seen, seeing = first[:, None, None, :], first[:, None, :, None]
-  return masks.dense(seen) | masks.dense(seeing)
-
-
-def _prefix(length: int | Array, positions: Array | None) -> masks.Mask:
-  if positions is None:
-    return masks.prefix(length)
-  return masks.dense((positions < length)[:, None, None, :])

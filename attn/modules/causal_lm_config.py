@@ -8,18 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from attn.dispatch import attention
+from attn.modules.attentions import SHORTCUTS, Attention, parse
 from attn.modules.block import ACTIVATIONS, NORMS
 from attn.positions import relative_buckets
 
-ATTENTIONS = (
-  'full',
-  'sliding_window',
-  'dilated',
-  'chunked',
-  'global',
-  'prefix',
-  'none',
-)
 POSITIONS = (
   'learned',
   'sinusoidal',
@@ -38,6 +30,7 @@ _AT_LEAST_1 = (
   'num_heads',
   'mlp_dim',
   'window',
+  'full_every',
   'dilation',
   'chunk_size',
   'global_tokens',
@@ -60,15 +53,28 @@ class CausalLMConfig:
     num_heads: N, a divisor of D.
     num_kv_heads: K, a divisor of N; 0 stands for N.
     mlp_dim: F.
-    attention: Which tokens see which; none sees the future, but for 'prefix'.
-      'full': all before.
+    attention: Which tokens see which, and how.  Words of the lists below, with
+      a plus between them: a pattern, a kind, shortcuts.
+      Patterns; no token sees the future, but for 'prefix':
+      'full', if none is named: all before.
       'sliding_window': the nearest.
+      'alternating': the nearest, but in every `full_every`-th layer all before.
       'dilated': the nearest of every `dilation`-th.
       'chunked': those of the same chunk.
       'global': the nearest, and the first of the document, which see all.
       'prefix': all before; the first of the document see each other both ways,
       so they are given, and what follows them can be predicted.
       'none': leave attention out.
+      Kinds; softmax of scaled dot products if none is named:
+      'cosine', 'bilinear', 'additive': other scores.
+      'symmetric': queries are the keys.
+      'sigmoid': each key is weighed for itself.
+      'latent': keys and values come from one short vector a token.
+      'differential': one softmax less another.
+      'linear': a memory of the past that does not grow; pattern 'full' only.
+      Shortcuts for other fields:
+      'alibi': positions.  'sinks'.  'soft_cap': of 50.  'multi_query': one
+      key/value head.  'grouped': half as many as query heads.
     window: Keys that a window sees, the token itself included: of
       'sliding_window', 'dilated' and 'global'.
     positions: 'learned', 'sinusoidal', 'rotary', 'alibi', 'relative_bias' (a
@@ -76,10 +82,14 @@ class CausalLMConfig:
     rope_base: Base of the rotary angles.
     norm: 'layernorm' or 'rmsnorm'.
     activation: 'gelu', 'relu2' or 'swiglu'.
-    qk_norm: Normalise queries and keys.
+    qk_norm: Normalise queries and keys; 'latent', 'differential' and 'linear'
+      attention do not.
     tied_head: The embedding table is also the vocabulary head.
-    dropout_rate: On the embeddings, on attention weights and on what each half
-      of a block adds.
+    dropout_rate: On the embeddings, on what each half of a block adds, and on
+      the weights of all but 'additive', 'latent', 'differential' and 'linear'
+      attention.
+    full_every: Of 'alternating' attention.
+    latent_dim: Of 'latent' attention; 0 stands for twice the head size.
     dilation: Of 'dilated' attention.
     chunk_size: Of 'chunked' attention.
     global_tokens: How many are global in 'global' attention.
@@ -107,6 +117,8 @@ class CausalLMConfig:
   qk_norm: bool
   tied_head: bool
   dropout_rate: float
+  full_every: int = 2
+  latent_dim: int = 0
   dilation: int = 2
   chunk_size: int = 64
   global_tokens: int = 4
@@ -135,20 +147,36 @@ class CausalLMConfig:
       'soft_cap', 0 <= self.soft_cap < math.inf, '0 or a positive number'
     )
     for name, known in (
-      ('attention', ATTENTIONS),
       ('positions', POSITIONS),
       ('norm', NORMS),
       ('activation', ACTIVATIONS),
     ):
       self._check(name, getattr(self, name) in known, f'one of {known}')
-    if self.attention == 'prefix':
+    for shortcut in self._words.shortcuts:
+      self._take(shortcut)
+    if self.pattern == 'prefix':
       self._check(
         'prefix_length',
         self.prefix_length < self.context,
         f'less than the context, {self.context}',
       )
+    self._check_kind()
     self._check_positions()
     _check_implementation(self.implementation)
+
+  @property
+  def pattern(self) -> str:
+    """Of the attention's words, that which says which tokens see which."""
+    return self._words.pattern
+
+  @property
+  def kind(self) -> str:
+    """Of the attention's words, that which says how."""
+    return self._words.kind
+
+  @property
+  def _words(self) -> Attention:
+    return parse(self.attention)
 
   @property
   def given(self) -> int:
@@ -156,7 +184,42 @@ class CausalLMConfig:
 
     Those of a prefix see what follows them, up to its last.
     """
-    return self.prefix_length if self.attention == 'prefix' else 0
+    return self.prefix_length if self.pattern == 'prefix' else 0
+
+  def _take(self, shortcut: str) -> None:
+    fields = dict(SHORTCUTS[shortcut])
+    if shortcut == 'grouped':
+      self._check('num_heads', self.num_heads % 2 == 0, 'even to be grouped')
+      fields = {'num_kv_heads': self.num_heads // 2}
+    for name, value in fields.items():
+      # Other fields may say the same, but a frozen value has no setter.
+      object.__setattr__(self, name, value)
+
+  def _check_kind(self) -> None:
+    kind = self.kind
+    self._check('latent_dim', self.latent_dim >= 0, 'at least 0')
+    if kind in ('symmetric', 'latent', 'differential', 'linear'):
+      own = self.num_kv_heads in (0, self.num_heads)
+      self._check('num_kv_heads', own, f'0 for {kind} attention')
+    if kind in ('sigmoid', 'additive', 'latent', 'differential', 'linear'):
+      self._check('sinks', not self.sinks, f'False for {kind} attention')
+    if kind in ('additive', 'linear'):
+      none = self.soft_cap == 0
+      self._check('soft_cap', none, f'0 for {kind} attention')
+      none = self.positions not in ('alibi', 'relative_bias')
+      self._check('positions', none, f'no bias for {kind} attention')
+    if kind in ('latent', 'differential'):
+      none = self.positions != 'relative_bias'
+      self._check('positions', none, f'no learned bias for {kind} attention')
+    if kind == 'differential':
+      # Each half of a head is rotated by itself.
+      parts = 4 if self.positions == 'rotary' else 2
+      fits = self.embed_dim // self.num_heads % parts == 0
+      wanted = f'head sizes that {parts} divides for differential attention'
+      self._check('num_heads', fits, wanted)
+    if kind == 'linear':
+      full = self.pattern == 'full'
+      self._check('attention', full, "pattern 'full' for linear attention")
 
   def _check_positions(self) -> None:
     match self.positions:
@@ -181,7 +244,7 @@ class CausalLMConfig:
           relative_buckets(
             0,
             self.relative_buckets,
-            bidirectional=self.attention == 'prefix',
+            bidirectional=self.pattern == 'prefix',
             max_distance=self.relative_max_distance,
           )
         except ValueError as error:

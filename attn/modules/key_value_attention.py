@@ -2,14 +2,12 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.linear import Linear
-from attn.modules.multi_head import attention_weights
-from attn.positions import apply_rope
+from attn.modules.multi_head import attention_weights, rotate
 from attn.weights import check_rate
 
 Array = jax.Array
@@ -36,6 +34,7 @@ class KeyValueAttention(nn.Module):
     ValueError: if num_heads does not divide width, or as `attn.attention`.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> layer = KeyValueAttention(width=8, num_heads=4)
     >>> x, y = jnp.ones((2, 5, 8)), jnp.ones((2, 3, 8))
     >>> def both(layer, x, y):
@@ -136,10 +135,4 @@ class KeyValueAttention(nn.Module):
   def _rotate(self, x: Array, positions: Array | None) -> Array:
     if self.rope_base is None:
       return x
-    if positions is None:
-      positions = jnp.broadcast_to(jnp.arange(x.shape[1])[None], x.shape[:2])
-
-    def rotate_head(head: Array) -> Array:
-      return apply_rope(head, positions, base=self.rope_base or 0.0)
-
-    return jax.vmap(rotate_head, in_axes=-2, out_axes=-2)(x)
+    return rotate(x, positions, self.rope_base)

@@ -1,22 +1,33 @@
 """Multi-head attention: self or cross, grouped queries, any mask, any mod."""
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from attn.additive import additive_attention
 from attn.call import ScoreMod
 from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.mods import compose
+from attn.modules.cache import KeyValueCache
 from attn.modules.linear import Linear
 from attn.modules.relative_bias import RelativeBias
 from attn.positions import apply_rope
+from attn.precision import at_least_float32
+from attn.variants import sigmoid_attention
 from attn.weights import check_rate
 
 Array = jax.Array
+
+SCORES = ('dot', 'cosine', 'bilinear', 'additive')
+
+_MATRICES = nn.initializers.lecun_normal(batch_axis=0)
 
 
 class MultiHeadAttention(nn.Module):
@@ -25,6 +36,13 @@ class MultiHeadAttention(nn.Module):
     out = merge(attention(split(x W_query), split(c W_key), split(c W_value)))
           W_out,   c = source, or x itself
 
+  The scores, and what becomes of them unless sigmoid_of is given: softmax.
+
+    dot        query · key / √H
+    cosine     query · key / (|query| |key|), times a learned number per head
+    bilinear   query · W · key / √H
+    additive   v · tanh(query + key), of weights that are not dropped out
+
   Attributes:
     num_heads: N query heads.
     num_kv_heads: K key/value heads, a divisor of N; N if None.
@@ -32,6 +50,11 @@ class MultiHeadAttention(nn.Module):
     rope_base: Rotate queries and keys by their positions, with this base; None
       for no rotation.
     qk_norm: Normalise queries and keys, each head by its root mean square.
+    score: 'dot', 'cosine', 'bilinear' or 'additive'.
+    sigmoid_of: Weights are sigmoid(score - log of this many keys), each key for
+      itself; None for softmax.
+    shared_query_key: Queries and keys are the same projection, W_query: how
+      much one token cares for another is mutual.  K is N.
     dropout_rate: Applied to the weights, with the 'dropout' rng.
     use_bias: Add a bias to the four projections.
     out_init: Initialiser of W_out.
@@ -41,12 +64,15 @@ class MultiHeadAttention(nn.Module):
     sinks: Learn a score per head that belongs to no key and takes its share of
       the weight, from 0 on.
     implementation: As in `attn.attention`.
+    cache: What was read before is recalled, and what is read now is kept;
+      see there.  Positions must be given, and mask and mods are of places.
     capture_weights: Sow the weights, float[*B, N, T, S], as 'weights' into the
       'intermediates' collection.  A sink's share is missing from their sums.
 
   Raises:
     ValueError: if heads do not divide the width, key/value heads do not divide
-      the query heads, or as `attn.attention`.
+      the query heads, score is unknown, additive attention is given a mod or
+      sinks, or as `attn.attention`.
 
   Example:
     >>> x = jnp.ones((2, 3, 8))
@@ -59,6 +85,11 @@ class MultiHeadAttention(nn.Module):
     Ainslie et al., 2023 (grouped queries). https://arxiv.org/abs/2305.13245
     Henry et al., 2020 (qk-norm). https://arxiv.org/abs/2010.04245
     Xiao et al., 2023 (sinks). https://arxiv.org/abs/2309.17453
+    Luong et al., 2015 (bilinear). https://arxiv.org/abs/1508.04025
+    Bahdanau et al., 2015 (additive). https://arxiv.org/abs/1409.0473
+    Liu et al., 2022 (cosine). https://arxiv.org/abs/2111.09883
+    Ramapuram et al., 2024 (sigmoid). https://arxiv.org/abs/2409.04431
+    Kitaev et al., 2020 (shared). https://arxiv.org/abs/2001.04451
   """
 
   num_heads: int
@@ -66,6 +97,9 @@ class MultiHeadAttention(nn.Module):
   head_dim: int | None = None
   rope_base: float | None = None
   qk_norm: bool = False
+  score: str = 'dot'
+  sigmoid_of: int | None = None
+  shared_query_key: bool = False
   dropout_rate: float = 0.0
   use_bias: bool = False
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
@@ -73,6 +107,7 @@ class MultiHeadAttention(nn.Module):
   relative_bias: RelativeBias | None = None
   sinks: bool = False
   implementation: str | None = None
+  cache: KeyValueCache | None = None
   capture_weights: bool = False
 
   @nn.compact
@@ -105,31 +140,26 @@ class MultiHeadAttention(nn.Module):
     width, head_dim = x.shape[-1], self._head_dim(x.shape[-1])
     if source is None:
       source, source_positions = x, positions
-    kv_heads = self._kv_heads()
-    query = self._heads('query', x, self.num_heads, head_dim)
-    key = self._heads('key', source, kv_heads, head_dim)
-    value = self._heads('value', source, kv_heads, head_dim)
-    if self.qk_norm:
-      query = nn.RMSNorm(name='query_norm', dtype=x.dtype)(query)
-      key = nn.RMSNorm(name='key_norm', dtype=x.dtype)(key)
+    query, key, value = self._project(x, source, head_dim)
     if self.rope_base is not None:
-      query = _rotate(query, positions, self.rope_base)
-      key = _rotate(key, source_positions, self.rope_base)
-    drop = self.dropout_rate > 0 and not deterministic
-    options = {
-      'mask': mask,
-      'score_mod': self._score_mod(score_mod),
-      'sink': self._sink(),
-      'implementation': self.implementation,
-    }
+      query = rotate(query, positions, self.rope_base)
+      key = rotate(key, source_positions, self.rope_base)
+    score_mod = self._score_mod(score_mod)
+    if self.cache is not None:
+      kept, mask, score_mod = self.cache(
+        positions,
+        {'key': key, 'value': value},
+        num_heads=self.num_heads,
+        mask=mask,
+        score_mod=score_mod,
+      )
+      key, value = kept['key'], kept['value']
+    attend = self._attend(query, key, mask, score_mod)
     if self.capture_weights:
-      weights = attention_weights(query, key, **options)
-      self.sow('intermediates', 'weights', weights)
-    context = attention(
-      query,
-      key,
+      self.sow('intermediates', 'weights', weights_of(attend, key))
+    drop = self.dropout_rate > 0 and not deterministic
+    context = attend(
       value,
-      **options,
       dropout_rate=self.dropout_rate if drop else 0.0,
       rng=self.make_rng('dropout') if drop else None,
     )
@@ -137,10 +167,109 @@ class MultiHeadAttention(nn.Module):
       width, use_bias=self.use_bias, kernel_init=self.out_init, name='out'
     )(merge_heads(context))
 
+  def _project(
+    self, x: Array, source: Array, head_dim: int
+  ) -> tuple[Array, Array, Array]:
+    """Queries, keys and values, split into heads."""
+    kv_heads = self._kv_heads()
+    make_query = self._projection('query', self.num_heads, head_dim)
+    make_key = make_query
+    if not self.shared_query_key:
+      make_key = self._projection('key', kv_heads, head_dim)
+    query = make_query(x)
+    key = query if make_key is make_query and source is x else make_key(source)
+    make_value = Linear(
+      kv_heads * head_dim, use_bias=self.use_bias, name='value'
+    )
+    value = split_heads(make_value(source), kv_heads)
+    return query, key, value
+
+  def _projection(
+    self, name: str, heads: int, head_dim: int
+  ) -> Callable[[Array], Array]:
+    """To heads, normalised if that is asked for."""
+    linear = Linear(heads * head_dim, use_bias=self.use_bias, name=name)
+    norm = nn.RMSNorm(name=f'{name}_norm') if self.qk_norm else None
+
+    def project(x: Array) -> Array:
+      projected = split_heads(linear(x), heads)
+      return projected if norm is None else norm(projected).astype(x.dtype)
+
+    return project
+
+  def _attend(
+    self,
+    query: Array,
+    key: Array,
+    mask: Array | Mask | None,
+    score_mod: ScoreMod | None,
+  ) -> Callable[..., Array]:
+    """(value, **dropout) -> context."""
+    heads, head_dim = query.shape[-2:]
+    scale = None
+    match self.score:
+      case 'dot':
+        pass
+      case 'cosine':
+        factor = self.param('scale', nn.initializers.constant(10.0), (heads, 1))
+        query, key, scale = _unit(query) * factor, _unit(key), 1.0
+      case 'bilinear':
+        w = self.param('score', _MATRICES, (heads, head_dim, head_dim))
+        query = jnp.einsum('...nh,nhj->...nj', query, w)
+      case 'additive':
+        return self._attend_additively(query, key, mask, score_mod)
+      case _:
+        raise ValueError(f'score: got {self.score!r}, wanted one of {SCORES}')
+    options: dict[str, Any] = {
+      'mask': mask,
+      'scale': scale,
+      'score_mod': score_mod,
+      'implementation': self.implementation,
+    }
+    if self.sigmoid_of is None:
+      options['sink'] = self._sink()
+      return functools.partial(attention, query, key, **options)
+    shift = -math.log(self.sigmoid_of)
+    return functools.partial(
+      sigmoid_attention, query, key, shift=shift, **options
+    )
+
+  def _attend_additively(
+    self,
+    query: Array,
+    key: Array,
+    mask: Array | Mask | None,
+    score_mod: ScoreMod | None,
+  ) -> Callable[..., Array]:
+    for name, given in (('score_mod', score_mod), ('sinks', self.sinks)):
+      if given:
+        raise ValueError(f'{name}: got {given}, wanted none: score is additive')
+    v = self.param('score', nn.initializers.normal(0.1), query.shape[-2:])
+
+    def attend(value: Array, **dropout: Any) -> Array:
+      del dropout
+      return additive_attention(
+        query,
+        key,
+        value,
+        None,
+        None,
+        v,
+        mask=mask,
+        implementation=self.implementation,
+      )
+
+    return attend
+
   def _kv_heads(self) -> int:
     kv_heads = (
       self.num_heads if self.num_kv_heads is None else self.num_kv_heads
     )
+    if self.shared_query_key and kv_heads != self.num_heads:
+      raise ValueError(
+        f'num_kv_heads: got {kv_heads}, wanted num_heads {self.num_heads}: '
+        'queries are the keys'
+      )
     if kv_heads < 1 or self.num_heads % kv_heads:
       raise ValueError(
         f'num_kv_heads: got {kv_heads}, wanted a divisor of num_heads '
@@ -175,20 +304,26 @@ class MultiHeadAttention(nn.Module):
       return None
     return self.param('sink', nn.initializers.zeros, (self.num_heads,))
 
-  def _heads(self, name: str, x: Array, heads: int, head_dim: int) -> Array:
-    x = Linear(heads * head_dim, use_bias=self.use_bias, name=name)(x)
-    return split_heads(x, heads)
-
 
 def attention_weights(query: Array, key: Array, **options: Any) -> Array:
   """Weights of `attn.attention`, float[*B, N, T, S], with its options."""
+  return weights_of(functools.partial(attention, query, key, **options), key)
+
+
+def weights_of(attend: Callable[[Array], Array], key: Array) -> Array:
+  """The weights float[*B, N, T, S] that a function averages values with.
+
+  Args:
+    attend: float[*B, S, K, Hv] -> float[*B, T, N, Hv].
+    key: float[*B, S, K, H].
+  """
   # Where the values are the identity, the context is the weights.
   identity = jnp.eye(key.shape[-3], dtype=key.dtype)[:, None, :]
   identity = jnp.broadcast_to(identity, (*key.shape[:-1], key.shape[-3]))
-  return jnp.moveaxis(attention(query, key, identity, **options), -2, -3)
+  return jnp.moveaxis(attend(identity), -2, -3)
 
 
-def _rotate(x: Array, positions: Array | None, base: float) -> Array:
+def rotate(x: Array, positions: Array | None, base: float) -> Array:
   """Rotate [*B, T, N, H] by positions [*B, T], the same in every head."""
   if positions is None:
     positions = jnp.arange(x.shape[-3])
@@ -197,3 +332,10 @@ def _rotate(x: Array, positions: Array | None, base: float) -> Array:
     return apply_rope(head, positions, base=base)
 
   return jax.vmap(rotate_head, in_axes=-2, out_axes=-2)(x)
+
+
+def _unit(x: Array) -> Array:
+  """Each vector divided by its length; 0 stays 0."""
+  squares = jnp.square(x.astype(at_least_float32(x.dtype)))
+  length = jnp.sqrt(squares.sum(-1, keepdims=True) + 1e-12)
+  return (x / length).astype(x.dtype)

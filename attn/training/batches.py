@@ -13,7 +13,7 @@ import numpy as np
 
 from attn.training import toy_language
 from attn.training.narrators import Story
-from attn.training.tokenizer import CharTokenizer
+from attn.training.tokenizer import CharTokenizer, make_tokenizer
 
 # Seeds of the two splits: stories drawn from different seeds are independent.
 _TRAIN, _VALIDATION = 0, 1
@@ -28,8 +28,9 @@ class Batch(NamedTuple):
   Attributes:
     inputs: int32[B, T].
     targets: int32[B, T], the token after each input.
-    segment_ids: int32[B, T], which story of the row; 0 is padding.
-    positions: int32[B, T], place within the story.
+    segment_ids: int32[B, T], which story of the row; 0 is padding.  None where
+      a row is one text, with padding at its end.
+    positions: int32[B, T], place within the story; None likewise.
     weights: float32[B, T], 1 where the target counts, 0 in padding and where
       it is given.
     far: bool[B, T], where only a far fact can tell the target.
@@ -37,8 +38,8 @@ class Batch(NamedTuple):
 
   inputs: np.ndarray
   targets: np.ndarray
-  segment_ids: np.ndarray
-  positions: np.ndarray
+  segment_ids: np.ndarray | None
+  positions: np.ndarray | None
   weights: np.ndarray
   far: np.ndarray
 
@@ -153,6 +154,7 @@ class ToyLanguage:
   def _pack(self, stories: list[Story]) -> tuple[Batch, list[Story]]:
     """The batch, and the stories that found room in it."""
     batch, placed = _empty_batch(self._shape), []
+    segment_ids, positions = (np.zeros(self._shape, np.int32) for _ in range(2))
     used = np.zeros(self._shape[0], int)
     rows = _first_fit([len(story.text) for story in stories], *self._shape)
     for story, row in zip(stories, rows):
@@ -165,16 +167,22 @@ class ToyLanguage:
       tokens = self.tokenizer.encode('\n' + story.text)
       batch.inputs[place] = tokens[:-1]
       batch.targets[place] = tokens[1:]
-      batch.segment_ids[place] = batch.segment_ids[row].max() + 1
-      batch.positions[place] = np.arange(length)
+      segment_ids[place] = segment_ids[row].max() + 1
+      positions[place] = np.arange(length)
       batch.weights[place] = np.arange(length) >= self._first
       batch.far[place] = story.far & (np.arange(length) >= self._first)
       used[row] += length
+    batch = batch._replace(segment_ids=segment_ids, positions=positions)
     return batch, placed
 
 
 class Text:
   """Batches of windows of any text: 9/10 to train on, the end to validate.
+
+  Attributes:
+    tokenizer: Of the text.
+    train_tokens: int32[...], what is trained on.
+    validation_tokens: int32[...], the end.
 
   Example:
     >>> data = Text('abc' * 100, seed=0, batch_size=2, context=4)
@@ -184,7 +192,15 @@ class Text:
   """
 
   def __init__(
-    self, text: str, seed: int, batch_size: int, context: int, given: int = 0
+    self,
+    text: str,
+    seed: int,
+    batch_size: int,
+    context: int,
+    given: int = 0,
+    *,
+    tokenizer: str = 'characters',
+    vocab_size: int = 0,
   ) -> None:
     """Make a text ready.
 
@@ -194,66 +210,75 @@ class Text:
       batch_size: B.
       context: T.
       given: How many tokens of every window are no targets.
+      tokenizer: See `make_tokenizer`; 'bpe' counts pairs in what is trained on.
+      vocab_size: Of 'bpe'.
 
     Raises:
-      ValueError: if the text is too short for a window, or for a target.
+      ValueError: if the text is too short for a window, or for a target, or as
+        `make_tokenizer`.
     """
-    self.tokenizer = CharTokenizer.of(text)
-    self._tokens = self.tokenizer.encode(text)
-    self._cut = len(text) * 9 // 10
+    cut = len(text) * 9 // 10
+    known = text if tokenizer == 'characters' else text[:cut]
+    self.tokenizer = make_tokenizer(tokenizer, known, vocab_size)
+    self.train_tokens = self.tokenizer.encode(text[:cut])
+    self._end = text[cut:]
+    self.validation_tokens = self.tokenizer.encode(self._end)
     self._first = max(given - 1, 0)
     self._seed = seed
     self._shape = (batch_size, context)
-    self._end = text[self._cut :]
-    if self._cut <= context:
+    total = len(self.train_tokens) + len(self.validation_tokens)
+    tokens = f'{total} {self.tokenizer.unit}s'
+    if len(self.train_tokens) <= context:
       raise ValueError(
-        f'text: got {len(text)} characters, wanted more than '
+        f'text: got {tokens}, wanted more than '
         f'{math.ceil((context + 1) * 10 / 9)}, so that 9/10 of them hold one '
-        f'context of {context} and the character after it'
+        f'context of {context} and the {self.tokenizer.unit} after it'
       )
-    if len(self._end) <= given:
+    if len(self.validation_tokens) <= given:
       raise ValueError(
-        f'text: got {len(text)} characters, wanted at least {10 * (given + 1)},'
+        f'text: got {tokens}, wanted at least {10 * (given + 1)},'
         f' so that 1/10 of them holds {given} that are given and one more'
       )
 
   def train_batch(self, index: int) -> Batch:
     """Batch number index: windows at random places."""
     rng = np.random.default_rng([self._seed, index])
-    starts = rng.integers(self._cut - self._shape[1], size=self._shape[0])
-    return self._windows(starts, self._cut)
+    batch_size, context = self._shape
+    starts = rng.integers(len(self.train_tokens) - context, size=batch_size)
+    return self._windows(self.train_tokens, starts)
 
   def validation(self, rows: int) -> Validation:
     """All of the end, in consecutive windows; rows says nothing here."""
     del rows
     batch_size, context = self._shape
-    starts = np.arange(self._cut, len(self._tokens) - 1, context)
+    starts = np.arange(0, len(self.validation_tokens) - 1, context)
     batches = [
-      self._windows(starts[i : i + batch_size], len(self._tokens))
+      self._windows(self.validation_tokens, starts[i : i + batch_size])
       for i in range(0, len(starts), batch_size)
     ]
     return Validation(
       batches=batches,
       floor=None,
       chance=None,
-      tokens_per_byte=len(self._end) / len(self._end.encode()),
+      tokens_per_byte=len(self.validation_tokens) / len(self._end.encode()),
     )
 
   def example(self) -> tuple[str, np.ndarray]:
     """The first characters of the validation split; no far facts."""
-    text = self._end[: min(self._shape[1], 120)]
+    text = self._end[:120]
+    while len(self.tokenizer.encode(text)) > self._shape[1]:
+      text = text[:-1]
     return text, np.zeros(len(text), bool)
 
-  def _windows(self, starts: np.ndarray, end: int) -> Batch:
+  def _windows(self, tokens: np.ndarray, starts: np.ndarray) -> Batch:
+    # Each row is one text from its beginning: its mask need not be told.
     batch = _empty_batch(self._shape)
     for row, start in enumerate(starts):
-      tokens = self._tokens[start : min(start + self._shape[1] + 1, end)]
-      place = (row, slice(0, len(tokens) - 1))
-      batch.inputs[place] = tokens[:-1]
-      batch.targets[place] = tokens[1:]
-      batch.segment_ids[place] = 1
-      batch.weights[row, self._first : len(tokens) - 1] = 1
-    batch.positions[:] = np.arange(self._shape[1])
+      window = tokens[start : start + self._shape[1] + 1]
+      place = (row, slice(0, len(window) - 1))
+      batch.inputs[place] = window[:-1]
+      batch.targets[place] = window[1:]
+      batch.weights[row, self._first : len(window) - 1] = 1
     return batch
 
 
@@ -274,8 +299,15 @@ def iterate(source: Source, first: int, last: int) -> Iterator[Any]:
 
 
 def _empty_batch(shape: tuple[int, int]) -> Batch:
-  dtypes = (np.int32, np.int32, np.int32, np.int32, np.float32, bool)
-  return Batch(*(np.zeros(shape, dtype) for dtype in dtypes))
+  """Without segments and positions."""
+  return Batch(
+    inputs=np.zeros(shape, np.int32),
+    targets=np.zeros(shape, np.int32),
+    segment_ids=None,
+    positions=None,
+    weights=np.zeros(shape, np.float32),
+    far=np.zeros(shape, bool),
+  )
 
 
 def _first_fit(lengths: list[int], rows: int, room: int) -> list[int | None]:

@@ -29,6 +29,7 @@ _LEAST = {
   'optimizer.accumulate': 1,
   'optimizer.learning_rate': 0,
   'optimizer.weight_decay': 0,
+  'optimizer.spike_factor': 0,
   'eval.every': 1,
   'eval.log_every': 1,
   'eval.samples': 1,

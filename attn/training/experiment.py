@@ -3,15 +3,21 @@
 import pathlib
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from attn import modules
 from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
+from attn.modules.attentions import parse
 from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config
 from attn.training.errors import UserError
-from attn.training.optimizer import make_optimizer
+from attn.training.optimizer import make_optimizer, make_schedule
 from attn.training.pair_batches import TranslationData
+
+# What an error about a text may be about besides the text.
+_OF_CONFIG = ('tokenizer:', 'vocab_size:')
 
 
 def make_data(config: Config) -> ToyLanguage | Text:
@@ -21,19 +27,32 @@ def make_data(config: Config) -> ToyLanguage | Text:
     UserError: if there is none, it is not text, or it is too short.
   """
   model = config.model
-  given = model.prefix_length if model.attention == 'prefix' else 0
+  given = 0
+  if _pattern(model.attention) == 'prefix':
+    given = model.prefix_length
   sizes = (config.seed, config.batch_size, config.context, given)
   if config.task == 'text':
     text = read_text(pathlib.Path(config.data))
     try:
-      return Text(text, *sizes)
+      return Text(
+        text, *sizes, tokenizer=config.tokenizer, vocab_size=config.vocab_size
+      )
     except ValueError as error:
-      raise UserError(f'data: {config.data}: {error}') from error
+      at = 'config.' if str(error).startswith(_OF_CONFIG) else ''
+      where = at or f'data: {config.data}: '
+      raise UserError(f'{where}{error}') from error
   try:
     return ToyLanguage(*sizes)
   except ValueError as error:
     message = str(error).replace('given:', 'model.prefix_length:')
     raise UserError(f'config.{message}') from error
+
+
+def _pattern(attention: str) -> str:
+  try:
+    return parse(attention).pattern
+  except ValueError as error:
+    raise UserError(f'config.model.{error}') from error
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -123,6 +142,13 @@ def make_encoder_decoder(
   return modules.make_encoder_decoder(shape)
 
 
+def init_encoder_decoder(model: Any, rng: jax.Array) -> Any:
+  """Fresh parameters."""
+  token = jnp.zeros((1, 1), jnp.int32)
+  params = model.init(rng, token, token == 0, token)['params']
+  return modules.open_forget_gates(params)
+
+
 def make_config_optimizer(
   config: Config,
 ) -> optax.GradientTransformation:
@@ -138,3 +164,14 @@ def make_config_optimizer(
     return make_optimizer(steps=config.steps, **options)
   except ValueError as error:
     raise UserError(f'config.optimizer.{error}') from error
+
+
+def make_config_schedule(config: Config) -> optax.Schedule:
+  """The learning rate that the config describes, of step 0, 1, ..."""
+  options = config.optimizer
+  return make_schedule(
+    config.steps,
+    options.learning_rate,
+    options.warmup_steps,
+    options.final_fraction,
+  )

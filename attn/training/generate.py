@@ -1,117 +1,229 @@
-"""Continue a text, one token at a time."""
+"""Continue texts, one token at a time, with what was read kept in a cache."""
 
 import functools
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attn.modules import CausalLM
+from attn.modules import CachePlan, CausalLM
+from attn.training.sampling import Sampling, draw
 
 Array = jax.Array
+
+# Tokens drawn in one call of the compiled program.
+_AT_ONCE = 16
+# Caches and prompts come in multiples of this, so that few programs serve all.
+_STEP = 64
+
+# Everything that a model thinks possible.
+_PLAIN = Sampling()
+
+# Positions that mean the same wherever a text has got to.
+_RELATIVE = ('rotary', 'alibi', 'relative_bias', 'none')
+
+
+class _Texts(NamedTuple):
+  """B texts that are being written.
+
+  Attributes:
+    cache: The model's.
+    lengths: int32[B], tokens that the model read.
+    logits: float32[B, V], of the token that comes next.
+    occurred: bool[B, V], tokens in the text.
+    rngs: A PRNG key for each text.
+  """
+
+  cache: Any
+  lengths: Array
+  logits: Array
+  occurred: Array
+  rngs: Array
 
 
 def generate(
   model: CausalLM,
   params: Any,
-  prompt: np.ndarray,
+  prompts: Sequence[np.ndarray],
   *,
   length: int,
   seed: int,
-  temperature: float = 1.0,
-  top_k: int | None = None,
-  samples: int = 1,
+  sampling: Sampling = _PLAIN,
 ) -> np.ndarray:
-  """Draw tokens after a prompt.
-
-  Where prompt and continuation are longer than the context, the model sees the
-  last tokens only.  The prompt is all that a model with a prefix may read both
-  ways.
+  """Draw tokens after prompts.
 
   Args:
     model: The model.
     params: Its parameters.
-    prompt: int[P], P at least 1.
+    prompts: int[P], P at least 1, for each text; they may differ in length.
+      The prompt is all that a model with a prefix may read both ways.
     length: How many tokens to draw.
-    seed: The same seed draws the same tokens.
-    temperature: Divides the logits; 0 takes the most likely token.
-    top_k: Draw from the k most likely tokens only; None for all.
-    samples: How many continuations.
+    seed: The same seed draws the same tokens, whatever comes after them and
+      whatever other texts there are but for their order.
+    sampling: How.
 
   Returns:
-    int32[samples, length].
+    int32[B, length].
 
   Raises:
-    ValueError: if prompt is empty, temperature is negative, or length, top_k or
-      samples is below 1.
+    ValueError: if there is no prompt, one is empty or longer than the context,
+      length is below 1, or the model cannot go past its context and would have
+      to.
   """
-  if len(prompt) < 1:
-    raise ValueError('prompt: got no token, wanted at least 1')
-  if not temperature >= 0:  # NaN is refused too
-    raise ValueError(f'temperature: got {temperature}, wanted at least 0')
-  for name, value in (
-    ('length', length),
-    ('samples', samples),
-    ('top_k', 1 if top_k is None else top_k),
-  ):
-    if value < 1:
-      raise ValueError(f'{name}: got {value}, wanted at least 1')
-  context = model.config.context
-  seen = prompt[-context:]
-  window = np.zeros((samples, context), np.int32)
-  window[:, : len(seen)] = seen
-  prefix = None
-  if model.config.attention == 'prefix':
-    prefix = jnp.asarray(min(model.config.prefix_length, len(seen)), jnp.int32)
-  k = min(top_k or model.config.vocab_size, model.config.vocab_size)
-  drawn = _generate(
-    model,
-    length,
-    k,
-    params,
-    prefix,
-    jnp.asarray(window),
-    jnp.asarray(len(seen)),
-    jax.random.key(seed),
-    jnp.asarray(temperature, jnp.float32),
+  pieces = stream(
+    model, params, prompts, length=length, seed=seed, sampling=sampling
   )
-  return np.asarray(drawn)
+  return np.concatenate(list(pieces), axis=1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(
+def stream(
   model: CausalLM,
+  params: Any,
+  prompts: Sequence[np.ndarray],
+  *,
   length: int,
-  top_k: int,
+  seed: int,
+  sampling: Sampling = _PLAIN,
+) -> Iterator[np.ndarray]:
+  """As `generate`, a few tokens after the other.
+
+  A text longer than the context slides: its beginning is forgotten.  That takes
+  positions which mean the same wherever they are, so learned and sinusoidal
+  ones end with the context.
+
+  Returns:
+    Yields int32[B, n]; all together they are what `generate` returns.
+  """
+  check_request(model, prompts, length)
+  longest = max(map(len, prompts))
+  slots = min(_rounded(longest + length), model.config.context)
+  tokens = np.zeros((len(prompts), min(_rounded(longest), slots)), np.int32)
+  for row, prompt in zip(tokens, prompts):
+    row[: len(prompt)] = prompt
+  lengths = jnp.array([len(prompt) for prompt in prompts], jnp.int32)
+  rngs = jax.vmap(jax.random.fold_in, (None, 0))(
+    jax.random.key(seed), jnp.arange(len(prompts))
+  )
+  texts = _read(model, slots, params, jnp.asarray(tokens), lengths, rngs)
+  prefix = prefix_of(model, lengths)
+
+  def pieces(texts: _Texts) -> Iterator[np.ndarray]:
+    for start in range(0, length, _AT_ONCE):
+      texts, drawn = _write(model, slots, sampling, params, prefix, texts)
+      yield np.asarray(drawn)[:, : length - start]
+
+  return pieces(texts)
+
+
+def room(model: CausalLM, prompts: Sequence[np.ndarray]) -> float:
+  """How many tokens may follow prompts; inf where a text slides."""
+  if model.config.positions in _RELATIVE:
+    return math.inf
+  return model.config.context - max(map(len, prompts))
+
+
+def check_request(
+  model: CausalLM, prompts: Sequence[np.ndarray], length: int
+) -> None:
+  """Refuse what `generate` says it refuses."""
+  context = model.config.context
+  if not len(prompts):
+    raise ValueError('prompts: got none, wanted at least one')
+  for prompt in prompts:
+    if not 1 <= len(prompt) <= context:
+      raise ValueError(
+        f'prompt: got {len(prompt)} tokens, wanted 1 to {context}, the context'
+      )
+  if length < 1:
+    raise ValueError(f'length: got {length}, wanted at least 1')
+  most = room(model, prompts)
+  if length > most:
+    raise ValueError(
+      f'length: got {length}, wanted at most {most}: '
+      f'{model.config.positions} positions end with the context, {context} '
+      'tokens with the prompt'
+    )
+
+
+def prefix_of(model: CausalLM, lengths: Array) -> Array | None:
+  """How much of each prompt is read both ways; None where nothing is."""
+  if model.config.pattern != 'prefix':
+    return None
+  return jnp.minimum(lengths, model.config.prefix_length)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _read(
+  model: CausalLM,
+  slots: int,
+  params: Any,
+  tokens: Array,
+  lengths: Array,
+  rngs: Array,
+) -> _Texts:
+  """Read the prompts, tokens [B, P]."""
+  places = jnp.arange(tokens.shape[1])
+  is_real = places < lengths[:, None]
+  logits, state = model.apply(
+    {'params': params},
+    tokens,
+    positions=jnp.where(is_real, places, -1),
+    prefix_length=prefix_of(model, lengths),
+    cache=CachePlan(slots, first=True),
+    mutable=['cache'],
+  )
+  last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
+  rows = jnp.arange(len(tokens))[:, None]
+  occurred = jnp.zeros(last.shape, bool)
+  # A token that is padding is kept out of the vocabulary.
+  found = jnp.where(is_real, tokens, last.shape[-1])
+  occurred = occurred.at[rows, found].set(True, mode='drop')
+  return _Texts(state.get('cache', {}), lengths, last, occurred, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames='texts')
+def _write(
+  model: CausalLM,
+  slots: int,
+  sampling: Sampling,
   params: Any,
   prefix: Array | None,
-  window: Array,
-  used: Array,
-  rng: Array,
-  temperature: Array,
-) -> Array:
-  """Window [samples, context] holds the last tokens, `used` of them real."""
+  texts: _Texts,
+) -> tuple[_Texts, Array]:
+  """Some tokens more, int32[B, n]."""
+  penalised = sampling.repetition_penalty != 1
 
-  def draw(carry: Any, rng: Array) -> Any:
-    window, used = carry
-    out = model.apply({'params': params}, window, prefix_length=prefix)
-    logits = jnp.asarray(out)[:, used - 1]
-    token = _sample(logits, top_k, temperature, rng)
-    full = used == window.shape[1]
-    window = jnp.where(full, jnp.roll(window, -1, axis=1), window)
-    used = jnp.where(full, used, used + 1)
-    return (window.at[:, used - 1].set(token), used), token
+  def step(texts: _Texts, _: None) -> tuple[_Texts, Array]:
+    rngs = jax.vmap(jax.random.fold_in)(texts.rngs, texts.lengths)
+    seen = texts.occurred if penalised else None
+    token = draw(texts.logits, sampling, rngs, seen)
+    logits, state = model.apply(
+      {'params': params, 'cache': texts.cache},
+      token[:, None],
+      positions=texts.lengths[:, None],
+      prefix_length=prefix,
+      cache=CachePlan(slots),
+      mutable=['cache'],
+    )
+    occurred = texts.occurred
+    if penalised:
+      occurred = occurred | jax.nn.one_hot(
+        token, occurred.shape[-1], dtype=bool
+      )
+    after = texts._replace(
+      cache=state.get('cache', {}),
+      lengths=texts.lengths + 1,
+      logits=logits[:, 0],
+      occurred=occurred,
+    )
+    return after, token
 
-  _, tokens = jax.lax.scan(draw, (window, used), jax.random.split(rng, length))
-  return tokens.T
+  texts, drawn = jax.lax.scan(step, texts, None, length=_AT_ONCE)
+  return texts, drawn.T
 
 
-def _sample(logits: Array, top_k: int, temperature: Array, rng: Array) -> Array:
-  least = jax.lax.top_k(logits, top_k)[0][:, -1:]
-  logits = jnp.where(logits < least, -jnp.inf, logits)
-  # At temperature 0 the division is not used, but must not make NaN.
-  softened = logits / jnp.where(temperature == 0, 1, temperature)
-  drawn = jax.random.categorical(rng, softened).astype(jnp.int32)
-  likeliest = logits.argmax(-1).astype(jnp.int32)
-  return jnp.where(temperature == 0, likeliest, drawn)
+def _rounded(count: int) -> int:
+  return -(-count // _STEP) * _STEP

@@ -13,7 +13,9 @@ from attn.training.experiment import make_data, make_model
 from attn.training.figures import draw_attention_maps, draw_gaze
 from attn.training.generate import generate
 from attn.training.run_directory import RunDirectory
+from attn.training.sampling import Sampling
 from attn.training.task import Exhibits
+from attn.training.tokenizer import save_tokenizer, share_among_characters
 
 Array = jax.Array
 
@@ -30,13 +32,12 @@ class LanguageTask:
     nats: The loss of each target.
   """
 
-  unit = 'character'
-
   def __init__(self, config: Config) -> None:
     """Args: the experiment.  Raises: UserError if there can be none."""
     self._config = config
     self._data = make_data(config)
     self._model = make_model(config, self._data.tokenizer.vocab_size)
+    self.unit = self._data.tokenizer.unit
     self._validation = self._data.validation(config.eval.rows)
     self._eval_step = language_model.make_eval_step(self._model)
     self.floor = self._validation.floor
@@ -54,14 +55,10 @@ class LanguageTask:
     """Loss and what else the validation split knows."""
     return language_model.evaluate(self._eval_step, params, self._validation)
 
-  def judge(self, params: Any) -> dict[str, float]:
-    """Nothing that was not measured on the way."""
-    del params
-    return {}
-
   def save(self, run: RunDirectory) -> None:
     """Write the tokenizer."""
-    self._data.tokenizer.save(run.tokenizer)
+    save_tokenizer(self._data.tokenizer, run.tokenizer)
+    run.seal(run.tokenizer)
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
     """Samples, and who attends to whom in a text."""
@@ -81,17 +78,18 @@ class LanguageTask:
   def _samples(self, params: Any) -> list[str]:
     config, tokenizer = self._config, self._data.tokenizer
     given = self._model.config.given
-    start = '\n' if '\n' in tokenizer.characters else ' '
+    known = getattr(tokenizer, 'characters', '\n')
+    start = '\n' if '\n' in known else ' '
     if given:
       start = self._data.example()[0][:given]
+    prompt = tokenizer.encode(start)
     drawn = generate(
       self._model,
       params,
-      tokenizer.encode(start),
-      length=min(_SAMPLE_LENGTH, config.context),
+      [prompt] * config.eval.samples,
+      length=min(_SAMPLE_LENGTH, config.context - len(prompt)),
       seed=config.seed,
-      temperature=config.eval.temperature,
-      samples=config.eval.samples,
+      sampling=Sampling(temperature=config.eval.temperature),
     )
     texts = [tokenizer.decode(tokens.tolist()) for tokens in drawn]
     if given:
@@ -104,8 +102,8 @@ class LanguageTask:
     """float[L, N, T, T] over a text; no layers where attention is left out."""
     config, tokenizer = self._config, self._data.tokenizer
     tokens = tokenizer.encode(text)
-    if config.model.attention == 'none':
-      return np.zeros((0, 0, len(tokens), len(tokens)), np.float32)
+    if self._model.config.pattern == 'none':
+      return np.zeros((0, 0, len(text), len(text)), np.float32)
     model = make_model(config, tokenizer.vocab_size, capture_weights=True)
     _, captured = jax.jit(
       lambda params, tokens: model.apply(
@@ -113,9 +111,10 @@ class LanguageTask:
       )
     )(params, tokens[None])
     layers = captured['intermediates']
-    return np.stack(
+    weights = np.stack(
       [
         np.asarray(layers[f'block_{i}']['attention']['weights'][0])[0]
         for i in range(config.model.num_layers)
       ]
     )
+    return share_among_characters(tokenizer, text, weights)

@@ -2,10 +2,12 @@
 
 import json
 import math
+import pathlib
+import statistics
 import time
 from typing import Any
 
-import jax
+import numpy as np
 import optax
 from absl import logging
 
@@ -13,18 +15,25 @@ from attn.training.batches import iterate
 from attn.training.checkpoints import Checkpoints
 from attn.training.config import LANGUAGE_TASKS, Config, check_config
 from attn.training.errors import UserError
-from attn.training.experiment import make_config_optimizer
+from attn.training.experiment import (
+  make_config_optimizer,
+  make_config_schedule,
+)
 from attn.training.finish import finish
 from attn.training.interrupt import Interrupt
 from attn.training.language_task import LanguageTask
 from attn.training.log import Log
+from attn.training.profile import Profile
 from attn.training.run_directory import RunDirectory
-from attn.training.step import State, init_state, make_train_step
+from attn.training.spikes import skipped_steps
+from attn.training.step import Measured, State, init_state, make_train_step
 from attn.training.task import Task
 from attn.training.translation_task import TranslationTask
 
 
-def train(config: Config, workdir: str) -> dict[str, Any]:
+def train(
+  config: Config, workdir: str, *, profile: bool = False
+) -> dict[str, Any]:
   """Train, or go on training, until the run is finished.
 
   The same config and workdir continue a run from its last checkpoint, and end
@@ -33,6 +42,7 @@ def train(config: Config, workdir: str) -> dict[str, Any]:
   Args:
     config: The experiment; see `configs/tiny.py`.
     workdir: The run directory.
+    profile: Whether to write a trace of a few steps, into its folder `profile`.
 
   Returns:
     What `summary.json` holds.
@@ -63,7 +73,7 @@ def train(config: Config, workdir: str) -> dict[str, Any]:
     history = run.forget_metrics_after(int(state.step))
     before = max((line['seconds'] for line in history), default=0.0)
     fit = _Fit(config, task, optimizer, run, checkpoints, started - before)
-    state = fit.run(state)
+    state = fit.run(state, run.profile if profile else None)
   finally:
     checkpoints.close()
   return finish(config, run, task, state.params, started - before)
@@ -92,6 +102,7 @@ class _Fit:
     self._run = run
     self._checkpoints = checkpoints
     self._started = started
+    self._schedule = make_config_schedule(config)
     self._train_step = make_train_step(
       task.nats,
       optimizer,
@@ -99,17 +110,18 @@ class _Fit:
       config.optimizer.accumulate,
     )
 
-  def run(self, state: State) -> State:
+  def run(self, state: State, profile: pathlib.Path | None) -> State:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
     batches = iterate(self._task, first, steps)
-    losses: list[jax.Array] = []
+    made: list[Measured] = []
     tokens, clock = 0.0, time.monotonic()
     log = Log(self._run, steps, first, self._task.floor)
-    with log, Interrupt() as interrupt:
+    with log, Interrupt() as interrupt, Profile(profile) as trace:
       for step, batch in enumerate(batches, first + 1):
-        state, loss = self._train_step(state, batch)
-        losses.append(loss)
+        trace.before(step - first)
+        state, measured = self._train_step(state, batch)
+        made.append(measured)
         tokens += float(batch.weights.sum())
         evaluates = step == steps or step % self._config.eval.every == 0
         saves = step == steps or step % self._config.checkpoint.every == 0
@@ -118,16 +130,20 @@ class _Fit:
         stops = interrupt.requested and step < steps
         if not (evaluates or saves or logs or stops):
           continue
-        mean = _mean_of_finite(losses, step)
+        line = _mean_of_finite(made, step)
         elapsed = time.monotonic() - clock
-        speeds = {
+        line |= {
+          'learning_rate': np.asarray(self._schedule(step - 1)).item(),
           'tokens_per_second': tokens / elapsed,
-          'milliseconds_per_step': 1000 * elapsed / len(losses),
+          'milliseconds_per_step': 1000 * elapsed / len(made),
         }
+        skipped = skipped_steps(state.opt_state)
+        if skipped is not None:
+          line['skipped_steps'] = int(skipped)
         if evaluates:
           results = self._task.evaluate(state.params)
           log.validation(self._line(step, **results))
-        log.train(self._line(step, loss=mean, **speeds))
+        log.train(self._line(step, **line))
         # Last: what was measured up to a checkpoint must be there with it.
         if saves or stops:
           self._checkpoints.save(state)
@@ -136,7 +152,7 @@ class _Fit:
             f'interrupted after step {step}; the same command goes on from here'
           )
           raise KeyboardInterrupt
-        losses.clear()
+        made.clear()
         tokens, clock = 0.0, time.monotonic()
     return state
 
@@ -145,14 +161,18 @@ class _Fit:
     return {'step': step, 'seconds': round(seconds, 3), **measured}
 
 
-def _mean_of_finite(losses: list[jax.Array], step: int) -> float:
-  """Mean of the losses of the last steps, up to and including `step`."""
-  values = [float(loss) for loss in losses]
-  for place, value in enumerate(values, step - len(values) + 1):
+def _mean_of_finite(made: list[Measured], step: int) -> dict[str, float]:
+  """What was measured of the last steps, up to and including `step`."""
+  losses = [float(measured.loss) for measured in made]
+  for place, value in enumerate(losses, step - len(losses) + 1):
     if not math.isfinite(value):
-      logging.debug('losses up to step %d: %s', step, values)
+      logging.debug('losses up to step %d: %s', step, losses)
       raise UserError(
         f'loss: became {value} at step {place}; the last good checkpoint is '
         'kept. A lower config.optimizer.learning_rate may help'
       )
-  return sum(values) / len(values)
+  norms = [float(measured.gradient_norm) for measured in made]
+  return {
+    'loss': statistics.fmean(losses),
+    'gradient_norm': statistics.fmean(norms),
+  }

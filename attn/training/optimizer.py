@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import optax
 
+from attn.training.spikes import skip_spikes
+
 OPTIMIZERS = ('adamw', 'muon')
 
 
@@ -19,6 +21,7 @@ def make_optimizer(
   beta2: float,
   weight_decay: float,
   clip_norm: float,
+  spike_factor: float = 0.0,
 ) -> optax.GradientTransformation:
   """The optimiser that every config describes.
 
@@ -33,12 +36,14 @@ def make_optimizer(
     beta2: Adam's decay of the mean of their squares.
     weight_decay: On parameters with at least two axes.
     clip_norm: The gradient's norm is at most this.
+    spike_factor: A step whose gradient is so many times as large as is usual is
+      skipped; 0 for never.
 
   Returns:
     An optax transformation.
 
   Raises:
-    ValueError: if name is unknown.
+    ValueError: if name is unknown, or spike_factor is neither 0 nor above 1.
 
   Example:
     >>> optimizer = make_optimizer(
@@ -51,13 +56,7 @@ def make_optimizer(
     Loshchilov and Hutter, 2019 (AdamW). https://arxiv.org/abs/1711.05101
     Jordan et al., 2024 (Muon). https://kellerjordan.github.io/posts/muon
   """
-  schedule = optax.warmup_cosine_decay_schedule(
-    init_value=0.0,
-    peak_value=learning_rate,
-    warmup_steps=warmup_steps,
-    decay_steps=max(steps, warmup_steps + 1),
-    end_value=learning_rate * final_fraction,
-  )
+  schedule = make_schedule(steps, learning_rate, warmup_steps, final_fraction)
   match name:
     case 'adamw':
       update = optax.adamw(
@@ -77,7 +76,26 @@ def make_optimizer(
       )
     case _:
       raise ValueError(f'name: got {name!r}, wanted one of {OPTIMIZERS}')
-  return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+  optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+  if spike_factor == 0:
+    return optimizer
+  try:
+    return skip_spikes(optimizer, spike_factor)
+  except ValueError as error:
+    raise ValueError(f'spike_{error}, or 0') from error
+
+
+def make_schedule(
+  steps: int, learning_rate: float, warmup_steps: int, final_fraction: float
+) -> optax.Schedule:
+  """The learning rate of step 0, 1, ...; arguments as `make_optimizer`."""
+  return optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=learning_rate,
+    warmup_steps=warmup_steps,
+    decay_steps=max(steps, warmup_steps + 1),
+    end_value=learning_rate * final_fraction,
+  )
 
 
 def _is_matrix(params: Any) -> Any:

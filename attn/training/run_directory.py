@@ -1,9 +1,10 @@
 """The files of one run, and what may be done to them.
 
-config.json  tokenizer.json  checkpoints/  metrics.jsonl  summary.json
-tensorboard/  figures/*.png  samples.txt  report.html
+config.json  tokenizer.json  seals.json  checkpoints/  metrics.jsonl
+summary.json  tensorboard/  figures/*.png  samples.txt  report.html
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -67,6 +68,11 @@ class RunDirectory:
     """Directory of pictures."""
     return self.path / 'figures'
 
+  @property
+  def profile(self) -> pathlib.Path:
+    """Directory of a trace."""
+    return self.path / 'profile'
+
   def open(self, config: Config) -> None:
     """Create the directory for this config, or check that it is its.
 
@@ -109,6 +115,31 @@ class RunDirectory:
     except (OSError, ValueError) as error:
       raise UserError(f'workdir: {path} cannot be read: {error}') from error
 
+  def seal(self, path: pathlib.Path) -> None:
+    """Remember what a file of the run holds."""
+    seals = self._seals() | {path.name: _digest(path)}
+    replace_file(self._seals_path, json.dumps(seals, indent=2).encode())
+
+  def check_seal(self, path: pathlib.Path) -> None:
+    """Check that a file holds what it held when it was sealed.
+
+    Raises:
+      UserError: if it does not; a run without seals is believed.
+    """
+    expected = self._seals().get(path.name)
+    if expected is not None and _digest(path) != expected:
+      raise UserError(
+        f'workdir: {path} is not the tokenizer that this run was trained with'
+      )
+
+  @property
+  def _seals_path(self) -> pathlib.Path:
+    return self.path / 'seals.json'
+
+  def _seals(self) -> dict[str, str]:
+    path = self._seals_path
+    return json.loads(path.read_text()) if path.exists() else {}
+
   def read_metrics(self) -> list[dict[str, Any]]:
     """What was measured, oldest first."""
     if not self.metrics.exists():
@@ -134,6 +165,10 @@ class RunDirectory:
     text = ''.join(json.dumps(line) + '\n' for line in lines)
     replace_file(self.metrics, text.encode())
     return lines
+
+
+def _digest(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _first_difference(there: Config, here: Config) -> str | None:

@@ -28,6 +28,18 @@ class State(NamedTuple):
   opt_state: Any
 
 
+class Measured(NamedTuple):
+  """What a step tells of itself.
+
+  Attributes:
+    loss: float32[], mean nats per token.
+    gradient_norm: float32[], before it is clipped.
+  """
+
+  loss: Array
+  gradient_norm: Array
+
+
 def init_state(
   init: Callable[[Array], Any],
   optimizer: optax.GradientTransformation,
@@ -43,7 +55,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   seed: int,
   accumulate: int,
-) -> Callable[[State, Any], tuple[State, Array]]:
+) -> Callable[[State, Any], tuple[State, Measured]]:
   """The compiled training step; it consumes the state it is given.
 
   Args:
@@ -54,7 +66,7 @@ def make_train_step(
       so that a large batch needs the memory of a small one.
 
   Returns:
-    (state, batch) -> (state, loss), loss the mean nats per token.
+    (state, batch) -> (state, what was measured).
   """
   step = functools.partial(_train_step, nats, optimizer, seed, accumulate)
   return jax.jit(step, donate_argnums=0)
@@ -67,7 +79,7 @@ def _train_step(
   accumulate: int,
   state: State,
   batch: Any,
-) -> tuple[State, Array]:
+) -> tuple[State, Measured]:
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
   def part_nats(params: Any, part: Any, rng: Array) -> Array:
@@ -90,4 +102,5 @@ def _train_step(
   loss, gradient = jax.tree.map(lambda x: x / tokens, total)
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  return State(state.step + 1, params, opt_state), loss
+  measured = Measured(loss, optax.tree.norm(gradient))
+  return State(state.step + 1, params, opt_state), measured
