@@ -103,6 +103,7 @@ def attention(
       unknown.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> x = jnp.ones((1, 3, 2, 4))  # batch, length, heads, head size
     >>> attention(x, x, x, is_causal=True).shape
     (1, 3, 2, 4)
@@ -174,6 +175,7 @@ def explain(
     TypeError, ValueError: as `attention`.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> x = jnp.ones((1, 8192, 8, 64))
     >>> from attn import masks
     >>> near = masks.causal() & masks.sliding_window(256, 0)
