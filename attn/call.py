@@ -131,6 +131,11 @@ def to_array(name: str, x: Any) -> Array:
     raise TypeError(f'{name}: got {x!r}, wanted an array') from error
 
 
+def to_arrays(**arguments: Any) -> list[Array]:
+  """Each of the arguments as `to_array` makes it."""
+  return [to_array(name, x) for name, x in arguments.items()]
+
+
 def with_batch_of(query: Array, *results: Array) -> tuple[Array, ...]:
   """Results of a `Call`, with the batch axes that the query came with."""
   batch = query.shape[:-3]

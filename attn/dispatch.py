@@ -12,7 +12,7 @@ from attn.call import (
   ScoreMod,
   check_implementation,
   prepare,
-  to_array,
+  to_arrays,
   with_batch_of,
 )
 from attn.masks import Mask
@@ -116,10 +116,7 @@ def attention(
     Vaswani et al., 2017. https://arxiv.org/abs/1706.03762
     Ainslie et al., 2023 (grouped queries). https://arxiv.org/abs/2305.13245
   """
-  query, key, value = (
-    to_array(name, x)
-    for name, x in (('query', query), ('key', key), ('value', value))
-  )
+  query, key, value = to_arrays(query=query, key=key, value=value)
   call = prepare(
     query,
     key,
@@ -186,10 +183,7 @@ def explain(
     forward: ... GFLOP in matrix products
     inputs and outputs: 64.0 MiB, besides about ...
   """
-  query, key, value = (
-    to_array(name, x)
-    for name, x in (('query', query), ('key', key), ('value', value))
-  )
+  query, key, value = to_arrays(query=query, key=key, value=value)
   unknown = options.keys() - inspect.signature(attention).parameters.keys()
   if unknown:
     raise TypeError(

@@ -11,7 +11,14 @@ import numpy as np
 from attn import masks
 from attn.backends.dense import dense_weights
 from attn.backends.statistics import AttentionStatistics, statistics
-from attn.call import Call, ScoreMod, prepare, to_array, with_batch_of
+from attn.call import (
+  Call,
+  ScoreMod,
+  prepare,
+  to_array,
+  to_arrays,
+  with_batch_of,
+)
 from attn.masks.arguments import is_traced
 
 Array = jax.Array
@@ -194,7 +201,7 @@ def attention_rows(
 def _arrays(
   query: Array, key: Array, value: Array | None
 ) -> tuple[Array, Array, Array]:
-  query, key = to_array('query', query), to_array('key', key)
+  query, key = to_arrays(query=query, key=key)
   if value is None:
     value = jnp.zeros((*key.shape[:-1], 0), key.dtype)
   return query, key, to_array('value', value)

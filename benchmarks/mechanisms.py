@@ -21,7 +21,7 @@ from attn.training.experiment import make_data, make_model
 from attn.training.loop import train
 from benchmarks import machine, results
 from benchmarks.compare import progress
-from benchmarks.table import aligned
+from benchmarks.table import summaries
 from configs import tiny
 
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'mechanisms.json'
@@ -70,16 +70,16 @@ def main() -> None:
     for name in values.mechanisms
   }
   found = {}
-  for name, config in configs.items():
+  for name, (config, vocab_size) in configs.items():
     progress(name)
-    found[name] = _measure(config)
+    found[name] = _measure(config, vocab_size)
     if out is not None:
       results.update(out, 'mechanisms', {name: found[name]})
   if out is not None:
     # What was measured before is shown beside it.
     found = results.read(out)
   print(f'\n{machine.summary(machine.describe())}\n')
-  print(_table(found))
+  print(summaries(found, _HEADINGS))
 
 
 def equal_size(config: Config, vocab_size: int) -> Config:
@@ -112,7 +112,10 @@ def _copy(config: Config, attention: str) -> Config:
   return copy
 
 
-def _config(name: str, text: str | None, steps: int, quick: bool) -> Config:
+def _config(
+  name: str, text: str | None, steps: int, quick: bool
+) -> tuple[Config, int]:
+  """The experiment, and V."""
   config: Config = tiny.get_config()
   if text is not None:
     config.update(task='text', data=text)
@@ -124,14 +127,14 @@ def _config(name: str, text: str | None, steps: int, quick: bool) -> Config:
     config.eval.update(every=2, rows=2, log_every=1)
   config = _copy(config, name)
   try:
-    return equal_size(config, make_data(config).tokenizer.vocab_size)
+    vocab_size = make_data(config).tokenizer.vocab_size
+    return equal_size(config, vocab_size), vocab_size
   except UserError as error:
     raise UserError(f'--mechanisms: {error}') from error
 
 
-def _measure(config: Config) -> dict[str, Any]:
+def _measure(config: Config, vocab_size: int) -> dict[str, Any]:
   """Train one mechanism, and keep what became of it."""
-  vocab_size = make_data(config).tokenizer.vocab_size
   with tempfile.TemporaryDirectory() as folder:
     summary = train(config, folder)
   return {
@@ -168,19 +171,6 @@ def _shapes(config: Config, vocab_size: int) -> tuple[CausalLM, Any]:
   return model, jax.eval_shape(
     lambda rng: language_model.init(model, rng), jax.random.key(0)
   )
-
-
-def _table(found: dict[str, dict[str, Any]]) -> str:
-  lines = []
-  for name, record in found.items():
-    summary = record['summary']
-    cells = [
-      form.format(summary[key]) if key in summary else ''
-      for key, (_, form) in _HEADINGS.items()
-    ]
-    lines.append((name, *cells))
-  headings = ('mechanism', *(heading for heading, _ in _HEADINGS.values()))
-  return aligned(headings, lines)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,29 @@ _WORDS = {True: 'passed', False: 'MISSED', None: 'no figure'}
 _NEAR = 'MISSED, within the quartiles'
 
 
+def summaries(
+  found: Mapping[str, Mapping[str, Any]],
+  headings: Mapping[str, tuple[str, str]],
+) -> str:
+  """The table of trained mechanisms.
+
+  Args:
+    found: By mechanism, records with a `summary`.
+    headings: By the name in the summary, the heading and the format.
+  """
+  lines = [
+    (
+      name,
+      *(
+        form.format(record['summary'][key]) if key in record['summary'] else ''
+        for key, (_, form) in headings.items()
+      ),
+    )
+    for name, record in found.items()
+  ]
+  return aligned(('mechanism', *(word for word, _ in headings.values())), lines)
+
+
 def results(
   rows: Mapping[str, Sequence[Row]], rates: Mapping[str, Mapping[str, Any]]
 ) -> str:

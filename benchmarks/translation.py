@@ -18,7 +18,7 @@ from attn.training.run_directory import RunDirectory
 from attn.training.translation_figures import draw_match_by_length
 from benchmarks import machine, results
 from benchmarks.compare import progress
-from benchmarks.table import aligned
+from benchmarks.table import summaries
 
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'translation.json'
 
@@ -100,7 +100,7 @@ def main() -> None:
     kept = results.read(out)
     found = {name: kept[name] for name in MECHANISMS if name in kept}
   print(f'\n{machine.summary(machine.describe())}\n')
-  print(_table(found))
+  print(summaries(found, _HEADINGS))
   if values.figure:
     curves = {name: record['by_length'] for name, record in found.items()}
     draw_match_by_length(pathlib.Path(values.figure), curves)
@@ -140,19 +140,6 @@ def _shrink(config: Any) -> None:
   config.update(steps=3, max_words=12, batch_tokens=64)
   config.model.update(embed_dim=8, hidden_dim=8, mlp_dim=8, num_heads=2)
   config.eval.update(every=3, pairs=5, test_pairs=5, log_every=1, samples=1)
-
-
-def _table(found: dict[str, dict[str, Any]]) -> str:
-  lines = []
-  for name, record in found.items():
-    summary = record['summary']
-    cells = [
-      form.format(summary[key]) if key in summary else ''
-      for key, (_, form) in _HEADINGS.items()
-    ]
-    lines.append((name, *cells))
-  headings = ('mechanism', *(heading for heading, _ in _HEADINGS.values()))
-  return aligned(headings, lines)
 
 
 if __name__ == '__main__':

@@ -87,9 +87,8 @@ class DifferentialAttention(nn.Module):
       for name in ('query', 'key')
     )
     value = split_heads(Linear(width, name='value')(x), heads)
-    if self.rope_base is not None:
-      query = rotate(query, positions, self.rope_base)
-      key = rotate(key, positions, self.rope_base)
+    query = rotate(query, positions, self.rope_base)
+    key = rotate(key, positions, self.rope_base)
     of_places = self.score_mod
     if self.cache is not None:
       kept, mask, of_places = self.cache(

@@ -81,7 +81,7 @@ class KeyValueAttention(nn.Module):
     """
     keys = split_heads(self.key(x), self.num_heads)
     values = split_heads(self.value(x), self.num_heads)
-    return self._rotate(keys, positions), values
+    return rotate(keys, positions, self.rope_base), values
 
   def __call__(
     self,
@@ -130,9 +130,4 @@ class KeyValueAttention(nn.Module):
 
   def _queries(self, y: Array, positions: Array | None) -> Array:
     queries = split_heads(self.query(y), self.num_heads)
-    return self._rotate(queries, positions)
-
-  def _rotate(self, x: Array, positions: Array | None) -> Array:
-    if self.rope_base is None:
-      return x
-    return rotate(x, positions, self.rope_base)
+    return rotate(queries, positions, self.rope_base)

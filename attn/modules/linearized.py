@@ -80,9 +80,8 @@ class LinearAttention(nn.Module):
       split_heads(Linear(width, name=name)(x), heads)
       for name in ('query', 'key', 'value')
     )
-    if self.rope_base is not None:
-      query = rotate(query, positions, self.rope_base)
-      key = rotate(key, positions, self.rope_base)
+    query = rotate(query, positions, self.rope_base)
+    key = rotate(key, positions, self.rope_base)
     if self.cache is None:
       attend = functools.partial(
         linear_attention,

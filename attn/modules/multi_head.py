@@ -141,9 +141,8 @@ class MultiHeadAttention(nn.Module):
     if source is None:
       source, source_positions = x, positions
     query, key, value = self._project(x, source, head_dim)
-    if self.rope_base is not None:
-      query = rotate(query, positions, self.rope_base)
-      key = rotate(key, source_positions, self.rope_base)
+    query = rotate(query, positions, self.rope_base)
+    key = rotate(key, source_positions, self.rope_base)
     score_mod = self._score_mod(score_mod)
     if self.cache is not None:
       kept, mask, score_mod = self.cache(
@@ -323,8 +322,10 @@ def weights_of(attend: Callable[[Array], Array], key: Array) -> Array:
   return jnp.moveaxis(attend(identity), -2, -3)
 
 
-def rotate(x: Array, positions: Array | None, base: float) -> Array:
-  """Rotate [*B, T, N, H] by positions [*B, T], the same in every head."""
+def rotate(x: Array, positions: Array | None, base: float | None) -> Array:
+  """Rotate [*B, T, N, H] by positions [*B, T]; not at all without a base."""
+  if base is None:
+    return x
   if positions is None:
     positions = jnp.arange(x.shape[-3])
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn.modules import CachePlan, CausalLM
-from attn.training.sampling import Sampling, draw
+from attn.training.sampling import PLAIN, Sampling, draw
 
 Array = jax.Array
 
@@ -18,9 +18,6 @@ Array = jax.Array
 _AT_ONCE = 16
 # Caches and prompts come in multiples of this, so that few programs serve all.
 _STEP = 64
-
-# Everything that a model thinks possible.
-_PLAIN = Sampling()
 
 # Positions that mean the same wherever a text has got to.
 _RELATIVE = ('rotary', 'alibi', 'relative_bias', 'none')
@@ -51,7 +48,7 @@ def generate(
   *,
   length: int,
   seed: int,
-  sampling: Sampling = _PLAIN,
+  sampling: Sampling = PLAIN,
 ) -> np.ndarray:
   """Draw tokens after prompts.
 
@@ -86,7 +83,7 @@ def stream(
   *,
   length: int,
   seed: int,
-  sampling: Sampling = _PLAIN,
+  sampling: Sampling = PLAIN,
 ) -> Iterator[np.ndarray]:
   """As `generate`, a few tokens after the other.
 

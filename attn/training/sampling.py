@@ -58,6 +58,10 @@ class Sampling:
         raise ValueError(f'{name}: got {getattr(self, name)}, wanted {wanted}')
 
 
+# Everything that a model thinks possible.
+PLAIN = Sampling()
+
+
 def log_probabilities(
   logits: Array, sampling: Sampling, occurred: Array | None = None
 ) -> Array:

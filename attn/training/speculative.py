@@ -10,13 +10,9 @@ import numpy as np
 
 from attn.modules import CachePlan, CausalLM
 from attn.training.generate import check_request
-from attn.training.sampling import Sampling, log_probabilities
+from attn.training.sampling import PLAIN, Sampling, log_probabilities
 
 Array = jax.Array
-
-
-# Everything that a model thinks possible.
-_PLAIN = Sampling()
 
 
 class Speaker(NamedTuple):
@@ -49,7 +45,7 @@ def speculate(
   *,
   length: int,
   seed: int,
-  sampling: Sampling = _PLAIN,
+  sampling: Sampling = PLAIN,
   ahead: int = 4,
 ) -> Iterator[np.ndarray]:
   """Draw tokens after a prompt; as if the large model had drawn them alone.
