@@ -18,11 +18,12 @@ from absl import flags
 from attn.training import command_line
 from attn.training.batches import Text, iterate
 from attn.training.config import Config
+from attn.training.devices import keep_freed_memory, make_mesh
 from attn.training.experiment import make_config_optimizer, make_data
 from attn.training.language_task import LanguageTask
 from attn.training.loop import train
 from attn.training.run_directory import RunDirectory
-from attn.training.step import init_state, make_train_step
+from attn.training.step import init_state, make_train_steps
 from benchmarks import machine, results
 from benchmarks.compare import progress
 from benchmarks.pairing import spread
@@ -32,7 +33,7 @@ from configs import nanogpt_cpu
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'training.json'
 
 # Steps before the clock starts: compilation, and memory that is first touched.
-_WARM_UP = 20
+_WARM_UP = 50
 
 
 def define_flags() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
   config.update(task='text', data=values.text)
   rounds, at_once = values.rounds, values.steps_at_once
   if values.quick:
-    config.update(steps=6)
+    config.update(steps=6, steps_at_once=1)
     config.eval.update(every=3, log_every=1)
     config.checkpoint.every = 3
     rounds, at_once = 1, 2
@@ -66,6 +67,7 @@ def main() -> None:
   out = pathlib.Path(values.out) if values.out is not None else out
   if out is not None:
     results.check_writable(out)
+  keep_freed_memory()
   progress('paired steps')
   found = {'paired': _paired(config, rounds, at_once)}
   if values.whole:
@@ -112,15 +114,16 @@ def _paired(config: Config, rounds: int, at_once: int) -> dict[str, Any]:
 
 
 def _our_steps(config: Config) -> Callable[[int], None]:
+  mesh, at_once = make_mesh(config.mesh.data), config.steps_at_once
   task = LanguageTask(config)
   optimizer = make_config_optimizer(config)
-  state = init_state(task.init, optimizer, config.seed)
-  step = make_train_step(task.nats, optimizer, config.seed, 1)
-  batches = iterate(task, 0, 10**9)
+  state = init_state(task.init, optimizer, config.seed, mesh)
+  step = make_train_steps(task.nats, optimizer, config.seed, 1, mesh)
+  batches = iterate(task, 0, 10**9 // at_once * at_once, at_once)
 
   def run(steps: int) -> None:
     nonlocal state
-    for _ in range(steps):
+    for _ in range(steps // at_once):
       state, _ = step(state, next(batches))
     state.step.block_until_ready()
 

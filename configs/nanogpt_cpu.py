@@ -17,6 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
   """As `tiny`, which tells of every field, with another model and schedule."""
   config: Config = tiny.get_config()
   config.steps = 2000
+  config.steps_at_once = 25
+  config.mesh.data = 2
   config.batch_size = 12
   config.context = 64
   config.model.update(

@@ -26,6 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.vocab_size = 512
   # Training steps.
   config.steps = 800
+  # Steps compiled into one call: with tiny steps, starting each takes time.
+  # Divides `steps` and every interval below.
+  config.steps_at_once = 1
   # Rows per step.
   config.batch_size = 8
   # Characters per row: the most the model sees at once.
@@ -106,6 +109,10 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.spike_factor = 0.0
   # Parts into which a batch is cut, to save memory.
   optimizer.accumulate = 1
+
+  mesh = config.mesh = ml_collections.ConfigDict()
+  # Devices that share the rows of a batch.  On a CPU, cores.
+  mesh.data = 1
 
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.

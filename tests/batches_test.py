@@ -1,6 +1,7 @@
 """Rows of stories and of text: nothing cut, nothing seen twice."""
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -53,8 +54,17 @@ def test_a_batch_depends_on_its_number_alone(data: batches.ToyLanguage):
 
 
 def test_iterate_goes_on_where_it_is_told(data: batches.ToyLanguage):
-  got = list(batches.iterate(data, 6, 9))
-  chex.assert_trees_all_equal(got, [data.train_batch(i) for i in (6, 7, 8)])
+  for at_once in (1, 2):
+    got = list(batches.iterate(data, 6, 10, at_once))
+    assert [len(made.inputs) for made in got] == [at_once] * (4 // at_once)
+    apart = [
+      jax.tree.map(lambda x, i=i: x[i], made)
+      for made in got
+      for i in range(at_once)
+    ]
+    chex.assert_trees_all_equal(
+      apart, [data.train_batch(i) for i in range(6, 10)]
+    )
 
 
 def test_seeds_and_splits_share_no_story():

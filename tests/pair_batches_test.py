@@ -4,6 +4,7 @@ import collections
 import itertools
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -102,7 +103,8 @@ def test_a_batch_depends_on_its_number_alone(data, request, path):
     )
   batches = [data.train_batch(i) for i in range(4)]
   assert len({batch.source.tobytes() for batch in batches}) == 4
-  chex.assert_trees_all_equal(list(iterate(data, 1, 4)), batches[1:])
+  ahead = [jax.tree.map(lambda x: x[0], made) for made in iterate(data, 1, 4)]
+  chex.assert_trees_all_equal(ahead, batches[1:])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from attn.modules import CausalLM, CausalLMConfig
-from attn.training import batches, language_model, optimizer, step
+from attn.training import batches, devices, language_model, optimizer, step
+from attn.training.errors import UserError
 
 pytestmark = pytest.mark.smoke
 
@@ -47,6 +48,12 @@ def make_model(dropout_rate: float = 0.0) -> CausalLM:
 
 
 make_sgd = functools.partial(optax.sgd, 0.5)
+
+
+@pytest.fixture
+def data() -> batches.ToyLanguage:
+  """Batches of eight rows."""
+  return batches.ToyLanguage(seed=0, batch_size=8, context=128)
 
 
 def init_of(model: CausalLM):
@@ -128,6 +135,86 @@ def test_accumulated_gradient_is_the_whole_one(
     )
 
   chex.assert_trees_all_close(after(accumulate), after(1), rtol=1e-5, atol=1e-7)
+
+
+def test_steps_at_once_are_steps_one_by_one(data: batches.ToyLanguage):
+  model = make_model(dropout_rate=0.5)
+  made = [data.train_batch(i) for i in range(3)]
+  one_step = step.make_train_step(nats_of(model), make_sgd(), 0, 1)
+  state = step.init_state(init_of(model), make_sgd(), seed=1)
+  measured = []
+  for batch in made:
+    state, at_this = one_step(state, batch)
+    measured.append(at_this)
+  steps = step.make_train_steps(nats_of(model), make_sgd(), 0, 1)
+  got, losses = steps(
+    step.init_state(init_of(model), make_sgd(), seed=1),
+    jax.tree.map(lambda *x: np.stack(x), *made),
+  )
+  chex.assert_trees_all_close(got, state, rtol=1e-5, atol=1e-7)
+  expected = jax.tree.map(lambda *x: np.stack(x), *measured)
+  chex.assert_trees_all_close(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_devices_that_share_the_rows_make_the_same_step(
+  data: batches.ToyLanguage, accumulate: int
+):
+  """Also where one device is given more targets than the other."""
+  model, mesh = make_model(), devices.make_mesh(2)
+  made = data.train_batch(0)
+  made.weights[:2] = 0
+  assert 0 < made.weights[:4].sum() < made.weights[4:].sum()
+  stacked = jax.tree.map(lambda x: np.stack([x, x]), made)
+
+  def after(mesh: jax.sharding.Mesh | None) -> tuple[step.State, step.Measured]:
+    state = step.init_state(init_of(model), make_sgd(), 1, mesh)
+    return step.make_train_steps(
+      nats_of(model), make_sgd(), 0, accumulate, mesh
+    )(state, stacked)
+
+  shared, alone = after(mesh), after(None)
+  chex.assert_trees_all_close(shared, alone, rtol=1e-5, atol=1e-6)
+  assert len(shared[0].step.sharding.device_set) == 2
+
+
+def test_devices_drop_different_things(data: batches.ToyLanguage):
+  """Two equal halves of a batch do not lose the same."""
+  model, mesh = make_model(dropout_rate=0.5), devices.make_mesh(2)
+  halves = jax.tree.map(lambda x: np.concatenate([x[:4]] * 2), data.train_batch(0))
+  state = step.init_state(init_of(model), make_sgd(), 1, mesh)
+  steps = step.make_train_steps(nats_of(model), make_sgd(), 0, 1, mesh)
+  both = steps(state, jax.tree.map(lambda x: x[None], halves))[1].loss[0]
+  rng = jax.random.fold_in(jax.random.key(0), 0)
+  params = step.init_state(init_of(model), make_sgd(), 1).params
+  half = jax.tree.map(lambda x: x[:4], halves)
+  losses = [
+    (
+      language_model.nats(model, params, half, jax.random.fold_in(rng, device))
+      * half.weights
+    ).sum()
+    / half.weights.sum()
+    for device in range(2)
+  ]
+  assert abs(losses[0] - losses[1]) > 1e-4
+  np.testing.assert_allclose(both, sum(losses) / 2, rtol=1e-5)
+
+
+def test_too_many_devices_are_refused():
+  with pytest.raises(UserError, match=r'config.mesh.data: got 99, wanted at m'):
+    devices.make_mesh(99)
+
+
+def test_evaluation_on_several_devices_is_the_same(data: batches.ToyLanguage):
+  model, mesh = make_model(), devices.make_mesh(2)
+  params = step.init_state(init_of(model), make_sgd(), seed=1).params
+  evaluate = functools.partial(
+    language_model.evaluate,
+    language_model.make_eval_step(model),
+    validation=data.validation(8),
+  )
+  shared = evaluate(params=devices.everywhere(params, mesh))
+  chex.assert_trees_all_close(shared, evaluate(params=params), rtol=1e-5)
 
 
 def test_padding_does_not_teach(batch: batches.Batch):

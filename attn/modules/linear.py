@@ -1,10 +1,16 @@
-"""The affine map every module is made of."""
+"""The affine map every module is made of, and several of one input at once."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
+
+# Below, laying the weights side by side costs more than it saves.
+_FEW_ROWS = 64
 
 
 class Linear(nn.Module):
@@ -35,11 +41,65 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Args: x: float[..., D].  Returns: float[..., features]."""
+    weights = LinearWeights(
+      self.features, self.use_bias, self.kernel_init, name=None
+    )
+    nn.share_scope(self, weights)
+    return side_by_side(x, [weights])[0]
+
+
+class LinearWeights(nn.Module):
+  """The parameters of a `Linear` of the same name.
+
+  Attributes:
+    features: As in `Linear`.
+    use_bias: As in `Linear`.
+    kernel_init: As in `Linear`.
+
+  Example:
+    >>> weights = LinearWeights(5)
+    >>> params = weights.init(jax.random.key(0), jnp.ones((2, 3, 8)))
+    >>> weights.apply(params, jnp.ones((2, 3, 8)))[0].shape
+    (8, 5)
+  """
+
+  features: int
+  use_bias: bool = False
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array | None]:
+    """Args: x: float[..., D].  Returns: W [D, features], and b or None."""
     kernel = self.param(
       'kernel', self.kernel_init, (x.shape[-1], self.features)
     )
-    out = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype))
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros, (self.features,))
-      out = out + bias.astype(x.dtype)
-    return out.reshape(*x.shape[:-1], self.features)
+    if not self.use_bias:
+      return kernel, None
+    return kernel, self.param('bias', nn.initializers.zeros, (self.features,))
+
+
+def side_by_side(x: Array, maps: Sequence[LinearWeights]) -> list[Array]:
+  """Several affine maps of one input, as one product.
+
+    out[i] = x W[i] + b[i]
+
+  Args:
+    x: float[..., D].
+    maps: Their weights.
+
+  Returns:
+    float[..., features of the map] of each.
+  """
+  kernels, biases = zip(*(weights(x) for weights in maps))
+  rows = x.reshape(-1, x.shape[-1])
+  if rows.shape[0] < _FEW_ROWS:
+    outs = [rows @ kernel.astype(x.dtype) for kernel in kernels]
+  else:
+    joint = jnp.concatenate([kernel.astype(x.dtype) for kernel in kernels], 1)
+    places = np.cumsum([weights.features for weights in maps])[:-1]
+    outs = jnp.split(rows @ joint, places, 1)
+  outs = [
+    out if bias is None else out + bias.astype(x.dtype)
+    for out, bias in zip(outs, biases)
+  ]
+  return [out.reshape(*x.shape[:-1], out.shape[-1]) for out in outs]

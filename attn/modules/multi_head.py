@@ -16,7 +16,7 @@ from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.mods import compose
 from attn.modules.cache import KeyValueCache
-from attn.modules.linear import Linear
+from attn.modules.linear import Linear, LinearWeights, side_by_side
 from attn.modules.relative_bias import RelativeBias
 from attn.positions import apply_rope
 from attn.precision import at_least_float32
@@ -170,31 +170,33 @@ class MultiHeadAttention(nn.Module):
     self, x: Array, source: Array, head_dim: int
   ) -> tuple[Array, Array, Array]:
     """Queries, keys and values, split into heads."""
-    kv_heads = self._kv_heads()
-    make_query = self._projection('query', self.num_heads, head_dim)
-    make_key = make_query
-    if not self.shared_query_key:
-      make_key = self._projection('key', kv_heads, head_dim)
-    query = make_query(x)
-    key = query if make_key is make_query and source is x else make_key(source)
-    make_value = Linear(
-      kv_heads * head_dim, use_bias=self.use_bias, name='value'
-    )
-    value = split_heads(make_value(source), kv_heads)
-    return query, key, value
+    heads, kv_heads = self.num_heads, self._kv_heads()
+    make_query = self._weights('query', heads * head_dim)
+    make_value = self._weights('value', kv_heads * head_dim)
+    if self.shared_query_key:
+      make_key = make_query
+    else:
+      make_key = self._weights('key', kv_heads * head_dim)
+    if source is not x:
+      (query,) = side_by_side(x, [make_query])
+      key, value = side_by_side(source, [make_key, make_value])
+    elif self.shared_query_key:
+      query, value = side_by_side(x, [make_query, make_value])
+      key = query
+    else:
+      query, key, value = side_by_side(x, [make_query, make_key, make_value])
+    query, key = split_heads(query, heads), split_heads(key, kv_heads)
+    if self.qk_norm:
+      query_norm = nn.RMSNorm(name='query_norm')
+      key_norm = query_norm
+      if not self.shared_query_key:
+        key_norm = nn.RMSNorm(name='key_norm')
+      query = query_norm(query).astype(x.dtype)
+      key = key_norm(key).astype(x.dtype)
+    return query, key, split_heads(value, kv_heads)
 
-  def _projection(
-    self, name: str, heads: int, head_dim: int
-  ) -> Callable[[Array], Array]:
-    """To heads, normalised if that is asked for."""
-    linear = Linear(heads * head_dim, use_bias=self.use_bias, name=name)
-    norm = nn.RMSNorm(name=f'{name}_norm') if self.qk_norm else None
-
-    def project(x: Array) -> Array:
-      projected = split_heads(linear(x), heads)
-      return projected if norm is None else norm(projected).astype(x.dtype)
-
-    return project
+  def _weights(self, name: str, features: int) -> LinearWeights:
+    return LinearWeights(features, use_bias=self.use_bias, name=name)
 
   def _attend(
     self,

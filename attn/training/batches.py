@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import grain
+import jax
 import numpy as np
 
 from attn.training import toy_language
@@ -290,12 +291,28 @@ class Source(Protocol):
     ...
 
 
-def iterate(source: Source, first: int, last: int) -> Iterator[Any]:
-  """Training batches first to last - 1, made in a thread ahead of their use."""
-  indices = grain.MapDataset.range(first, last)
-  batches = indices.map(lambda index: source.train_batch(int(index)))
+def iterate(
+  source: Source, first: int, last: int, at_once: int = 1
+) -> Iterator[Any]:
+  """Training batches first to last - 1, made in a thread ahead of their use.
+
+  Args:
+    source: Makes them.
+    first: Number of the first.
+    last: Number of the first that is no longer wanted.
+    at_once: Of how many steps an item is; divides last - first.
+
+  Yields:
+    Batches of arrays [at_once, ...].
+  """
+
+  def make(begin: int) -> Any:
+    made = [source.train_batch(int(begin) + i) for i in range(at_once)]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *made)
+
+  indices = grain.MapDataset.range(first, last, at_once)
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
-  return iter(batches.to_iter_dataset(options))
+  return iter(indices.map(make).to_iter_dataset(options))
 
 
 def _empty_batch(shape: tuple[int, int]) -> Batch:

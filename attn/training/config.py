@@ -39,6 +39,8 @@ _LEAST = {
 _LEAST_OF_LANGUAGE = {
   'batch_size': 1,
   'context': 1,
+  'steps_at_once': 1,
+  'mesh.data': 1,
   'eval.rows': 1,
   'eval.temperature': 0,
 }
@@ -86,11 +88,8 @@ def check_config(config: Config) -> None:
       raise UserError(
         f'config.optimizer.{name}: got {value}, wanted a number in [0, 1]'
       )
-  if of_language and config.batch_size % config.optimizer.accumulate:
-    raise UserError(
-      f'config.optimizer.accumulate: got {config.optimizer.accumulate}, wanted '
-      f'a divisor of batch_size {config.batch_size}'
-    )
+  if of_language:
+    _check_division(config)
   if not of_language and config.optimizer.accumulate != 1:
     raise UserError(
       f'config.optimizer.accumulate: got {config.optimizer.accumulate}, wanted '
@@ -100,6 +99,29 @@ def check_config(config: Config) -> None:
     raise UserError(
       f'config.data: got no path, wanted one for task {config.task!r}'
     )
+
+
+def _check_division(config: Config) -> None:
+  """Rows go into devices and parts, intervals into calls, and none is left."""
+  parts, devices = config.optimizer.accumulate, config.mesh.data
+  if config.batch_size % devices:
+    raise UserError(
+      f'config.mesh.data: got {devices}, wanted a divisor of batch_size '
+      f'{config.batch_size}'
+    )
+  if config.batch_size // devices % parts:
+    rows = f'batch_size {config.batch_size}'
+    if devices > 1:
+      rows += f' / mesh.data {devices}'
+    raise UserError(
+      f'config.optimizer.accumulate: got {parts}, wanted a divisor of {rows}'
+    )
+  for name in ('steps', 'eval.every', 'eval.log_every', 'checkpoint.every'):
+    if _field(config, name) % config.steps_at_once:
+      raise UserError(
+        f'config.steps_at_once: got {config.steps_at_once}, wanted a divisor '
+        f'of {name} {_field(config, name)}'
+      )
 
 
 def task_of_file(config: Config) -> str:

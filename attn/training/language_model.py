@@ -12,6 +12,7 @@ import optax
 
 from attn.modules import CausalLM
 from attn.training.batches import Batch, Validation
+from attn.training.devices import beside
 
 Array = jax.Array
 
@@ -77,7 +78,9 @@ def evaluate(
   # Summed in float64: a split may hold a million tokens.
   sums = np.sum(
     [
-      np.array(jax.device_get(eval_step(params, batch)), np.float64)
+      np.array(
+        jax.device_get(eval_step(params, beside(batch, params))), np.float64
+      )
       for batch in validation.batches
     ],
     axis=0,

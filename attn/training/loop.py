@@ -5,15 +5,19 @@ import math
 import pathlib
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from absl import logging
+from jax.sharding import Mesh
 
 from attn.training.batches import iterate
 from attn.training.checkpoints import Checkpoints
 from attn.training.config import LANGUAGE_TASKS, Config, check_config
+from attn.training.devices import keep_freed_memory, make_mesh
 from attn.training.errors import UserError
 from attn.training.experiment import (
   make_config_optimizer,
@@ -26,7 +30,7 @@ from attn.training.log import Log
 from attn.training.profile import Profile
 from attn.training.run_directory import RunDirectory
 from attn.training.spikes import skipped_steps
-from attn.training.step import Measured, State, init_state, make_train_step
+from attn.training.step import Measured, State, init_state, make_train_steps
 from attn.training.task import Task
 from attn.training.translation_task import TranslationTask
 
@@ -54,6 +58,8 @@ def train(
   """
   started = time.monotonic()
   check_config(config)
+  keep_freed_memory()
+  mesh = make_mesh(config.mesh.data if 'mesh' in config else 1)
   task = _make_task(config)
   optimizer = make_config_optimizer(config)
   run = RunDirectory(workdir)
@@ -62,7 +68,7 @@ def train(
     print(f'{run.path} is finished; for another run choose another --workdir')
     return json.loads(run.summary.read_text())
   task.save(run)
-  state = init_state(task.init, optimizer, config.seed)
+  state = init_state(task.init, optimizer, config.seed, mesh)
   checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
   try:
     restored = checkpoints.restore(state)
@@ -72,11 +78,14 @@ def train(
     checkpoints.discard_after(int(state.step))
     history = run.forget_metrics_after(int(state.step))
     before = max((line['seconds'] for line in history), default=0.0)
-    fit = _Fit(config, task, optimizer, run, checkpoints, started - before)
+    fit = _Fit(
+      config, task, optimizer, mesh, run, checkpoints, started - before
+    )
     state = fit.run(state, run.profile if profile else None)
   finally:
     checkpoints.close()
-  return finish(config, run, task, state.params, started - before)
+  params = jax.device_put(state.params, jax.devices()[0])
+  return finish(config, run, task, params, started - before)
 
 
 def _make_task(config: Config) -> Task:
@@ -93,6 +102,7 @@ class _Fit:
     config: Config,
     task: Task,
     optimizer: optax.GradientTransformation,
+    mesh: Mesh | None,
     run: RunDirectory,
     checkpoints: Checkpoints,
     started: float,
@@ -103,29 +113,32 @@ class _Fit:
     self._checkpoints = checkpoints
     self._started = started
     self._schedule = make_config_schedule(config)
-    self._train_step = make_train_step(
+    self._at_once = config.get('steps_at_once', 1)
+    self._train_steps = make_train_steps(
       task.nats,
       optimizer,
       config.seed,
       config.optimizer.accumulate,
+      mesh,
     )
 
   def run(self, state: State, profile: pathlib.Path | None) -> State:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
-    batches = iterate(self._task, first, steps)
+    batches = iterate(self._task, first, steps, self._at_once)
     made: list[Measured] = []
     tokens, clock = 0.0, time.monotonic()
     log = Log(self._run, steps, first, self._task.floor)
     with log, Interrupt() as interrupt, Profile(profile) as trace:
-      for step, batch in enumerate(batches, first + 1):
+      for done, batch in enumerate(batches):
+        step = first + (done + 1) * self._at_once
         trace.before(step - first)
-        state, measured = self._train_step(state, batch)
+        state, measured = self._train_steps(state, batch)
         made.append(measured)
         tokens += float(batch.weights.sum())
         evaluates = step == steps or step % self._config.eval.every == 0
         saves = step == steps or step % self._config.checkpoint.every == 0
-        logs = step % self._config.eval.log_every == 0 or step == first + 1
+        logs = step % self._config.eval.log_every == 0 or done == 0
         # Read once: it may be raised at any moment from here on.
         stops = interrupt.requested and step < steps
         if not (evaluates or saves or logs or stops):
@@ -135,7 +148,7 @@ class _Fit:
         line |= {
           'learning_rate': np.asarray(self._schedule(step - 1)).item(),
           'tokens_per_second': tokens / elapsed,
-          'milliseconds_per_step': 1000 * elapsed / len(made),
+          'milliseconds_per_step': 1000 * elapsed / len(made) / self._at_once,
         }
         skipped = skipped_steps(state.opt_state)
         if skipped is not None:
@@ -163,7 +176,7 @@ class _Fit:
 
 def _mean_of_finite(made: list[Measured], step: int) -> dict[str, float]:
   """What was measured of the last steps, up to and including `step`."""
-  losses = [float(measured.loss) for measured in made]
+  losses = _joined(measured.loss for measured in made)
   for place, value in enumerate(losses, step - len(losses) + 1):
     if not math.isfinite(value):
       logging.debug('losses up to step %d: %s', step, losses)
@@ -171,8 +184,12 @@ def _mean_of_finite(made: list[Measured], step: int) -> dict[str, float]:
         f'loss: became {value} at step {place}; the last good checkpoint is '
         'kept. A lower config.optimizer.learning_rate may help'
       )
-  norms = [float(measured.gradient_norm) for measured in made]
+  norms = _joined(measured.gradient_norm for measured in made)
   return {
     'loss': statistics.fmean(losses),
     'gradient_norm': statistics.fmean(norms),
   }
+
+
+def _joined(arrays: Iterable[jax.Array]) -> list[float]:
+  return np.concatenate(jax.device_get(list(arrays))).astype(float).tolist()
