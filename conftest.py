@@ -13,7 +13,7 @@ if importlib.util.find_spec('torch') is None:
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 # So that two may share what a run computes; see `attn.training.devices`.
-jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_num_cpu_devices', 2)
 
 
 # A process may hold 65,530 mappings, and a compiled program takes several.

@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     activation='gelu',
     qk_norm=False,
     tied_head=True,
+    kernel_std=0.02,
   )
   config.optimizer.update(
     name='adamw',

@@ -84,17 +84,40 @@ def get_config() -> ml_collections.ConfigDict:
   model.implementation = config_dict.placeholder(str)
   # The embedding table is also the vocabulary head.
   model.tied_head = False
+  # Embed also the last 2, 3, ... up to so many tokens together; 0 for tokens
+  # alone.
+  model.ngrams = 0
+  # Rows of the table of each length, which n-grams share by chance.
+  model.ngram_rows = 16384
+  # Width of a row.
+  model.ngram_dim = 48
+  # Divide each embedding by its root mean square.
+  model.embed_norm = False
+  # Of the matrices at the start; 0 for one over the root of their inputs.
+  model.kernel_std = 0.0
+  # What each half of a block adds, and the vocabulary head, start at 0.
+  model.zero_init = False
+  # Bend the logits towards ± this; 0 for no cap.
+  model.logit_cap = 0.0
   # On attention weights and on what each half of a block adds.
   model.dropout_rate = 0.0
 
   optimizer = config.optimizer = ml_collections.ConfigDict()
   # 'adamw' or 'muon'.
   optimizer.name = 'muon'
-  # At the end of the warm-up; then a cosine.
+  # At the end of the warm-up.
   optimizer.learning_rate = 6e-3
   # Steps from 0 to learning_rate.
   optimizer.warmup_steps = 50
-  # Of learning_rate, where the cosine ends.
+  # The last share of the steps, in which the rate falls in a straight line; 0
+  # for a cosine that begins after the warm-up.
+  optimizer.decay_fraction = 0.0
+  # With Muon, of what is no matrix and of the vocabulary head, which then is
+  # Adam's too; 0 for learning_rate, and the head is Muon's.
+  optimizer.adam_learning_rate = 0.0
+  # With Muon, of embedding tables, which then are Adam's; 0 for Muon's.
+  optimizer.table_learning_rate = 0.0
+  # Of learning_rate, where it ends.
   optimizer.final_fraction = 0.02
   # Adam's decay of the mean of gradients.
   optimizer.beta1 = 0.9

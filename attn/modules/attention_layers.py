@@ -75,6 +75,7 @@ def make_attention(
   layer: int,
   cache: CachePlan | None,
   *,
+  kernel_init: nn.initializers.Initializer,
   out_init: nn.initializers.Initializer,
   capture_weights: bool,
 ) -> Any:
@@ -110,6 +111,7 @@ def make_attention(
         score_mod=score_mod,
         relative_bias=_relative_bias(config),
         sinks=config.sinks,
+        kernel_init=kernel_init,
         **common,
       )
 

@@ -1,5 +1,6 @@
 """One layer of a transformer: attend, then think, each around a residual."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -28,6 +29,7 @@ class FeedForward(nn.Module):
   Attributes:
     mlp_dim: F, the width in between.
     activation: 'gelu', 'relu2' or 'swiglu'.
+    kernel_init: Initialiser of W_in and W_gate.
     out_init: Initialiser of W_out.
 
   Raises:
@@ -47,19 +49,23 @@ class FeedForward(nn.Module):
 
   mlp_dim: int
   activation: str = 'gelu'
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Args: x: float[..., D].  Returns: float[..., D]."""
-    hidden = Linear(self.mlp_dim, name='in')(x)
+    make = functools.partial(
+      Linear, self.mlp_dim, kernel_init=self.kernel_init
+    )
+    hidden = make(name='in')(x)
     match self.activation:
       case 'gelu':
         hidden = nn.gelu(hidden)
       case 'relu2':
         hidden = jnp.square(nn.relu(hidden))
       case 'swiglu':
-        hidden = nn.silu(Linear(self.mlp_dim, name='gate')(x)) * hidden
+        hidden = nn.silu(make(name='gate')(x)) * hidden
       case _:
         raise ValueError(
           f'activation: got {self.activation!r}, wanted one of {ACTIVATIONS}'

@@ -13,6 +13,7 @@ from attn.modules.attention_layers import (
 from attn.modules.block import FeedForward, TransformerBlock, make_norm
 from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.linear import Linear
+from attn.modules.ngrams import NgramEmbed
 from attn.positions import sinusoidal_positions
 
 Array = jax.Array
@@ -92,6 +93,10 @@ class CausalLM(nn.Module):
       name='embed',
     )
     x = table(tokens) + self._position_embeddings(jnp.maximum(positions, 0))
+    if config.ngrams:
+      x = x + self._ngram_embed(cache)(tokens, positions)
+    if config.embed_norm:
+      x = nn.RMSNorm(use_scale=False, name='embed_norm')(x)
     x = nn.Dropout(config.dropout_rate, deterministic=deterministic)(x)
     for layer in range(config.num_layers):
       mask = layer_mask(config, layer, within, prefix_length)
@@ -104,8 +109,27 @@ class CausalLM(nn.Module):
     x = make_norm(config.norm, 'final_norm', x.dtype)(x)
     if config.tied_head:
       flat = table.attend(x.reshape(-1, config.embed_dim))
-      return flat.reshape(*tokens.shape, config.vocab_size)
-    return Linear(config.vocab_size, name='head')(x)
+      logits = flat.reshape(*tokens.shape, config.vocab_size)
+    else:
+      init = nn.initializers.lecun_normal()
+      if config.zero_init:
+        init = nn.initializers.zeros
+      logits = Linear(config.vocab_size, kernel_init=init, name='head')(x)
+    if config.logit_cap:
+      logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
+    return logits
+
+  def _ngram_embed(self, cache: CachePlan | None) -> NgramEmbed:
+    config = self.config
+    return NgramEmbed(
+      config.embed_dim,
+      config.ngrams,
+      config.ngram_rows,
+      config.ngram_dim,
+      at_once=0 if cache is None else cache.at_once,
+      first=cache is not None and cache.first,
+      name='ngram_embed',
+    )
 
   def _position_embeddings(self, positions: Array) -> Array:
     config = self.config
@@ -126,16 +150,22 @@ class CausalLM(nn.Module):
     config = self.config
     # What a residual stream of L layers adds up should not grow with L.
     out_init = nn.initializers.normal(0.02 / (2 * config.num_layers) ** 0.5)
+    if config.zero_init:
+      out_init = nn.initializers.zeros
+    kernel_init = nn.initializers.lecun_normal()
+    if config.kernel_std:
+      kernel_init = nn.initializers.normal(config.kernel_std)
     return TransformerBlock(
       attention=make_attention(
         config,
         layer,
         cache,
+        kernel_init=kernel_init,
         out_init=out_init,
         capture_weights=self.capture_weights,
       ),
       feed_forward=FeedForward(
-        config.mlp_dim, config.activation, out_init, parent=None
+        config.mlp_dim, config.activation, kernel_init, out_init, parent=None
       ),
       norm=config.norm,
       dropout_rate=config.dropout_rate,

@@ -35,6 +35,8 @@ _AT_LEAST_1 = (
   'chunk_size',
   'global_tokens',
   'prefix_length',
+  'ngram_rows',
+  'ngram_dim',
 )
 
 
@@ -99,6 +101,16 @@ class CausalLMConfig:
     soft_cap: Scores bend towards ± this, before positions; 0 for no cap.
     sinks: A learned score per head that belongs to no key.
     implementation: As in `attn.attention`.
+    ngrams: Embed also the last 2, 3, ... up to so many tokens together, by
+      `NgramEmbed`; 0 for tokens alone.
+    ngram_rows: Of each of its tables.
+    ngram_dim: Width of a row.
+    embed_norm: Divide each embedding by its root mean square.
+    kernel_std: Standard deviation of the matrices at the start; 0 for one over
+      the root of their inputs.
+    zero_init: What each half of a block adds, and the vocabulary head if it is
+      not tied, start at 0.
+    logit_cap: Logits bend towards ± this; 0 for no cap.
   """
 
   vocab_size: int
@@ -128,6 +140,13 @@ class CausalLMConfig:
   soft_cap: float = 0.0
   sinks: bool = False
   implementation: str | None = None
+  ngrams: int = 0
+  ngram_rows: int = 16384
+  ngram_dim: int = 48
+  embed_norm: bool = False
+  kernel_std: float = 0.0
+  zero_init: bool = False
+  logit_cap: float = 0.0
 
   def __post_init__(self) -> None:
     for name in _AT_LEAST_1:
@@ -143,9 +162,10 @@ class CausalLMConfig:
       f'0 or a divisor of num_heads {self.num_heads}',
     )
     self._check('dropout_rate', 0 <= self.dropout_rate < 1, 'a rate in [0, 1)')
-    self._check(
-      'soft_cap', 0 <= self.soft_cap < math.inf, '0 or a positive number'
-    )
+    for name in ('soft_cap', 'logit_cap', 'kernel_std'):
+      held = 0 <= getattr(self, name) < math.inf
+      self._check(name, held, '0 or a positive number')
+    self._check('ngrams', self.ngrams == 0 or self.ngrams >= 2, '0, 2 or more')
     for name, known in (
       ('positions', POSITIONS),
       ('norm', NORMS),

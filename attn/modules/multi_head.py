@@ -57,6 +57,7 @@ class MultiHeadAttention(nn.Module):
       much one token cares for another is mutual.  K is N.
     dropout_rate: Applied to the weights, with the 'dropout' rng.
     use_bias: Add a bias to the four projections.
+    kernel_init: Initialiser of W_query, W_key and W_value.
     out_init: Initialiser of W_out.
     score_mod: As in `attn.attention`.
     relative_bias: A learned table of distances, applied after score_mod; None
@@ -102,6 +103,7 @@ class MultiHeadAttention(nn.Module):
   shared_query_key: bool = False
   dropout_rate: float = 0.0
   use_bias: bool = False
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   score_mod: ScoreMod | None = None
   relative_bias: RelativeBias | None = None
@@ -196,7 +198,9 @@ class MultiHeadAttention(nn.Module):
     return query, key, split_heads(value, kv_heads)
 
   def _weights(self, name: str, features: int) -> LinearWeights:
-    return LinearWeights(features, use_bias=self.use_bias, name=name)
+    return LinearWeights(
+      features, self.use_bias, self.kernel_init, name=name
+    )
 
   def _attend(
     self,

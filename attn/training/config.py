@@ -40,6 +40,8 @@ _LEAST_OF_LANGUAGE = {
   'batch_size': 1,
   'context': 1,
   'steps_at_once': 1,
+  'optimizer.adam_learning_rate': 0,
+  'optimizer.table_learning_rate': 0,
   'mesh.data': 1,
   'eval.rows': 1,
   'eval.temperature': 0,
@@ -82,8 +84,8 @@ def check_config(config: Config) -> None:
       f'config.optimizer.clip_norm: got {config.optimizer.clip_norm}, wanted '
       'more than 0'
     )
-  for name in ('beta1', 'beta2', 'final_fraction'):
-    value = config.optimizer[name]
+  for name in ('beta1', 'beta2', 'final_fraction', 'decay_fraction'):
+    value = config.optimizer.get(name, 0)
     if not 0 <= value <= 1:
       raise UserError(
         f'config.optimizer.{name}: got {value}, wanted a number in [0, 1]'

@@ -11,11 +11,6 @@ from attn.training.errors import UserError
 # The axis of a mesh along which the rows of a batch are dealt out.
 DATA = 'data'
 
-# XLA has as many threads as CPU devices.  One that waits for another device's
-# sum, and one that waits for a part of its own work, need a third: with a
-# thread a device, runs stood still now and then.
-_THREADS = 2
-
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -39,12 +34,10 @@ def make_mesh(data: int) -> Mesh | None:
   if data == 1:
     return None
   try:
-    jax.config.update('jax_num_cpu_devices', _THREADS * data)
+    jax.config.update('jax_num_cpu_devices', data)
   except RuntimeError:
     pass  # Something was computed: there are as many as there are.
   found = jax.device_count()
-  if jax.default_backend() == 'cpu':
-    found = max(found // _THREADS, 1)
   if found < data:
     raise UserError(
       f'config.mesh.data: got {data}, wanted at most {found}, the devices '

@@ -12,6 +12,7 @@ from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
 from attn.modules.attentions import parse
 from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config
+from attn.training.devices import DATA
 from attn.training.errors import UserError
 from attn.training.optimizer import make_optimizer, make_schedule
 from attn.training.pair_batches import TranslationData
@@ -160,8 +161,10 @@ def make_config_optimizer(
   options = dict(config.optimizer)
   # The step accumulates, not the optimiser.
   options.pop('accumulate')
+  shares = 'mesh' in config and config.mesh.data > 1
+  axis = DATA if shares else None
   try:
-    return make_optimizer(steps=config.steps, **options)
+    return make_optimizer(steps=config.steps, axis=axis, **options)
   except ValueError as error:
     raise UserError(f'config.optimizer.{error}') from error
 
@@ -174,4 +177,5 @@ def make_config_schedule(config: Config) -> optax.Schedule:
     options.learning_rate,
     options.warmup_steps,
     options.final_fraction,
+    options.get('decay_fraction', 0.0),
   )

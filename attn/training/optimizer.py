@@ -1,13 +1,17 @@
 """AdamW or Muon, with warm-up, cosine, clipping, and decay on matrices only."""
 
+import functools
 from typing import Any
 
 import jax
 import optax
 
+from attn.training.muon import scale_by_muon
 from attn.training.spikes import skip_spikes
 
 OPTIMIZERS = ('adamw', 'muon')
+
+_MUON_DECAY = 0.95
 
 
 def make_optimizer(
@@ -22,6 +26,10 @@ def make_optimizer(
   weight_decay: float,
   clip_norm: float,
   spike_factor: float = 0.0,
+  decay_fraction: float = 0.0,
+  adam_learning_rate: float = 0.0,
+  table_learning_rate: float = 0.0,
+  axis: str | None = None,
 ) -> optax.GradientTransformation:
   """The optimiser that every config describes.
 
@@ -38,6 +46,13 @@ def make_optimizer(
     clip_norm: The gradient's norm is at most this.
     spike_factor: A step whose gradient is so many times as large as is usual is
       skipped; 0 for never.
+    decay_fraction: As in `make_schedule`.
+    adam_learning_rate: With Muon, of what is no matrix and of the vocabulary
+      head, which then is Adam's too; 0 for learning_rate, and the head is
+      Muon's.
+    table_learning_rate: With Muon, of embedding tables, which then are Adam's;
+      0 for tables that are Muon's.
+    axis: With Muon, the axis of the mesh whose devices share its work.
 
   Returns:
     An optax transformation.
@@ -56,23 +71,38 @@ def make_optimizer(
     Loshchilov and Hutter, 2019 (AdamW). https://arxiv.org/abs/1711.05101
     Jordan et al., 2024 (Muon). https://kellerjordan.github.io/posts/muon
   """
-  schedule = make_schedule(steps, learning_rate, warmup_steps, final_fraction)
+  def schedule(peak: float) -> optax.Schedule:
+    return make_schedule(
+      steps, peak, warmup_steps, final_fraction, decay_fraction
+    )
+
   match name:
     case 'adamw':
       update = optax.adamw(
-        schedule,
+        schedule(learning_rate),
         b1=beta1,
         b2=beta2,
         weight_decay=weight_decay,
         mask=_is_matrix,
       )
     case 'muon':
-      update = optax.contrib.muon(
-        schedule,
-        adam_b1=beta1,
-        adam_b2=beta2,
-        weight_decay=weight_decay,
-        weight_decay_mask=_is_matrix,
+      kinds = {
+        'matrix': optax.chain(
+          scale_by_muon(_MUON_DECAY, axis),
+          optax.add_decayed_weights(weight_decay),
+          optax.scale_by_learning_rate(schedule(learning_rate)),
+        )
+      }
+      for kind, rate in (
+        ('other', adam_learning_rate or learning_rate),
+        ('table', table_learning_rate),
+      ):
+        kinds[kind] = optax.adam(schedule(rate), b1=beta1, b2=beta2)
+      update = optax.partition(
+        kinds,
+        functools.partial(
+          _kinds, adam_learning_rate > 0, table_learning_rate > 0
+        ),
       )
     case _:
       raise ValueError(f'name: got {name!r}, wanted one of {OPTIMIZERS}')
@@ -86,17 +116,55 @@ def make_optimizer(
 
 
 def make_schedule(
-  steps: int, learning_rate: float, warmup_steps: int, final_fraction: float
+  steps: int,
+  learning_rate: float,
+  warmup_steps: int,
+  final_fraction: float,
+  decay_fraction: float = 0.0,
 ) -> optax.Schedule:
-  """The learning rate of step 0, 1, ...; arguments as `make_optimizer`."""
-  return optax.warmup_cosine_decay_schedule(
-    init_value=0.0,
-    peak_value=learning_rate,
-    warmup_steps=warmup_steps,
-    decay_steps=max(steps, warmup_steps + 1),
-    end_value=learning_rate * final_fraction,
+  """The learning rate of step 0, 1, ...
+
+  Args:
+    steps: As in `make_optimizer`.
+    learning_rate: Likewise.
+    warmup_steps: Likewise.
+    final_fraction: Likewise.
+    decay_fraction: The last share of the steps, in which the rate falls in a
+      straight line; 0 for a cosine that begins after the warm-up.
+
+  Returns:
+    A schedule.
+  """
+  least = learning_rate * final_fraction
+  if not decay_fraction:
+    return optax.warmup_cosine_decay_schedule(
+      init_value=0.0,
+      peak_value=learning_rate,
+      warmup_steps=warmup_steps,
+      decay_steps=max(steps, warmup_steps + 1),
+      end_value=least,
+    )
+  falling = max(round(steps * decay_fraction), 1)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1)),
+      optax.linear_schedule(learning_rate, least, falling),
+    ],
+    [max(steps - falling, warmup_steps)],
   )
 
 
 def _is_matrix(params: Any) -> Any:
   return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+
+def _kinds(head_is_other: bool, has_tables: bool, params: Any) -> Any:
+  """'matrix', 'table' or 'other' for each parameter."""
+
+  def kind(path: Any, x: jax.Array) -> str:
+    names = [part.key for part in path]
+    if x.ndim != 2 or (head_is_other and 'head' in names):
+      return 'other'
+    return 'table' if has_tables and names[-1] == 'embedding' else 'matrix'
+
+  return jax.tree_util.tree_map_with_path(kind, params)

@@ -44,6 +44,10 @@ class Measured(NamedTuple):
   gradient_norm: Array
 
 
+# (state, batches [K, ...]) -> (state, what was measured, [K]).
+Steps = Callable[[State, Any], tuple[State, Measured]]
+
+
 def init_state(
   init: Callable[[Array], Any],
   optimizer: optax.GradientTransformation,
@@ -84,7 +88,7 @@ def make_train_steps(
   seed: int,
   accumulate: int,
   mesh: Mesh | None = None,
-) -> Callable[[State, Any], tuple[State, Measured]]:
+) -> Steps:
   """Several steps, compiled into one call; it consumes the state it is given.
 
   Between steps so short that starting them takes a part of their time.
@@ -109,17 +113,29 @@ def make_train_steps(
     state, measured = step(state, jax.tree.map(lambda x: x[0], batches))
     return state, jax.tree.map(lambda x: x[None], measured)
 
-  if mesh is not None:
-    whole, rows = PartitionSpec(), PartitionSpec(None, DATA)
-    # Not checked: it does not see that equal sums make equal states.
-    steps = jax.shard_map(
-      steps,
-      mesh=mesh,
-      in_specs=(whole, rows),
-      out_specs=(whole, whole),
-      check_vma=False,
-    )
-  return jax.jit(steps, donate_argnums=0)
+  if mesh is None:
+    return jax.jit(steps, donate_argnums=0)
+  return _on_mesh(steps, mesh)
+
+
+def _on_mesh(steps: Steps, mesh: Mesh) -> Steps:
+  whole, rows = PartitionSpec(), PartitionSpec(None, DATA)
+  # Not checked: it does not see that equal sums make equal states.
+  shared = jax.shard_map(
+    steps,
+    mesh=mesh,
+    in_specs=(whole, rows),
+    out_specs=(whole, whole),
+    check_vma=False,
+  )
+  compiled = jax.jit(shared, donate_argnums=0)
+
+  def one_at_a_time(state: State, batches: Any) -> tuple[State, Measured]:
+    # On a CPU a second call in flight can take the thread that a sum of the
+    # first waits for, and both stand still.
+    return jax.block_until_ready(compiled(state, batches))
+
+  return one_at_a_time
 
 
 def _train_step(
