@@ -187,3 +187,20 @@ class Trainer:
       logits.flatten(0, 1), rows[:, 1:].flatten(), reduction='sum'
     )
     return float(loss)
+
+
+@torch.no_grad()
+def write(
+  model: LanguageModel, prompt: list[int], length: int, *, cached: bool
+) -> list[int]:
+  """Draw tokens one by one; without a cache all is read for each."""
+  tokens = torch.tensor([prompt])
+  caches = [[] for _ in model.blocks] if cached else None
+  for _ in range(length):
+    if cached and tokens.shape[1] > len(prompt):
+      logits = model(tokens[:, -1:], caches, start=tokens.shape[1] - 1)
+    else:
+      logits = model(tokens[:, -model.context :], caches)
+    chances = F.softmax(logits[:, -1], dim=-1)
+    tokens = torch.cat([tokens, torch.multinomial(chances, 1)], dim=1)
+  return tokens[0].tolist()

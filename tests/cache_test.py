@@ -166,6 +166,16 @@ def test_every_scheme_of_positions(positions: str):
     assert_close(logits, whole[row, : len(logits)], 1e-5)
 
 
+@pytest.mark.parametrize('steps', [1, 3])
+def test_ngrams_reach_into_what_was_read_before(steps: int):
+  model, parameters = model_of('sliding_window', ngrams=4, ngram_rows=64)
+  whole = at_once(model, parameters)
+  for row, logits in enumerate(
+    bit_by_bit(model, parameters, (8, 3), CONTEXT, steps=steps)
+  ):
+    assert_close(logits, whole[row, : len(logits)], 1e-5)
+
+
 def test_where_slots_end_the_text_slides():
   """Then full attention is a window as wide as the cache."""
   model, parameters = model_of('full')

@@ -82,6 +82,8 @@ def by_hand(config, parameters, positions):
     x = x + parameters['position_embed']['embedding'][positions]
   if config.positions == 'sinusoidal':
     x = x + oracles.sinusoidal_positions(positions, config.embed_dim)
+  if config.embed_norm:
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
   mask = SEGMENTS[:, None, :, None] == SEGMENTS[:, None, None, :]
   mask = mask & sees(config, positions)[:, None]
   for layer in range(config.num_layers):
@@ -101,7 +103,10 @@ def by_hand(config, parameters, positions):
   x = module_cases.norm(config.norm, parameters['final_norm'], x)
   if config.tied_head:
     return x @ parameters['embed']['embedding'].T
-  return module_cases.linear(parameters['head'], x)
+  logits = module_cases.linear(parameters['head'], x)
+  if config.logit_cap:
+    logits = config.logit_cap * np.tanh(logits / config.logit_cap)
+  return logits
 
 
 def score_mod_of(config, parameters):

@@ -99,6 +99,12 @@ class ConfigTest(parameterized.TestCase):
       {'positions': 'relative_bias', 'relative_max_distance': 16},
       'relative_max_distance: got 16, wanted more than 16',
     ),
+    ({'ngrams': 1}, 'ngrams: got 1, wanted 0, 2 or more'),
+    ({'ngrams': -2}, 'ngrams: got -2, wanted 0, 2 or more'),
+    ({'ngram_rows': 0}, 'ngram_rows: got 0, wanted at least 1'),
+    ({'ngram_dim': 0}, 'ngram_dim: got 0, wanted at least 1'),
+    ({'logit_cap': -1.0}, 'logit_cap: got -1.0, wanted 0 or a positive number'),
+    ({'kernel_std': -1.0}, 'kernel_std: got -1.0, wanted 0 or a positive numb'),
     ({'norm': 'none'}, "norm: got 'none', wanted one of .*layernorm.*rmsnorm"),
     (
       {'activation': 'relu'},
@@ -135,6 +141,7 @@ class ConfigTest(parameterized.TestCase):
     {'positions': 'relative_bias', 'relative_buckets': 7},
     {'positions': 'alibi', 'num_heads': 12},
     {'soft_cap': 0.5},
+    {'ngrams': 2, 'ngram_rows': 1, 'ngram_dim': 1, 'logit_cap': 15.0},
     {'implementation': 'dense'},
   )
   def test_fields_that_fit(self, **changes):

@@ -59,6 +59,7 @@ class LogitsTest(chex.TestCase):
     {'attention': 'sliding_window', 'activation': 'swiglu', 'num_kv_heads': 1},
     {'positions': 'none', 'num_kv_heads': 0, 'num_layers': 3},
     {'attention': 'none', 'positions': 'learned', 'tied_head': True},
+    {'embed_norm': True, 'logit_cap': 0.5},
   )
   def test_equal_kernels_multiplied_by_hand(self, **changes):
     model, parameters = model_of(**changes)
@@ -106,6 +107,7 @@ class LogitsTest(chex.TestCase):
   @parameterized.parameters(
     *({'positions': positions} for positions in _POSITIONS),
     {'attention': 'sliding_window'},
+    {'ngrams': 3, 'ngram_rows': 50, 'embed_norm': True},
   )
   def test_documents_packed_are_documents_apart(self, **changes):
     model, parameters = model_of(num_layers=1, **changes)
@@ -211,6 +213,23 @@ class ParametersTest(parameterized.TestCase):
     self.assertAlmostEqual(float(embedding.std()), 0.02, delta=0.002)
     for kernel in outs:
       self.assertAlmostEqual(float(kernel.std()), 0.01, delta=0.001)
+
+  def test_start_that_is_asked_for(self):
+    config = config_of(
+      embed_dim=96, num_layers=1, kernel_std=0.3, zero_init=True
+    )
+    parameters = CausalLM(config).init(jax.random.key(0), TOKENS)['params']
+    block = parameters['block_0']
+    drawn = [block['attention'][name] for name in ('query', 'key', 'value')]
+    for weights in (*drawn, block['feed_forward']['in']):
+      std = float(weights['kernel'].std())
+      self.assertAlmostEqual(std, 0.3, delta=0.02)
+    for weights in (
+      block['attention']['out'],
+      block['feed_forward']['out'],
+      parameters['head'],
+    ):
+      self.assertFalse(weights['kernel'].any())
 
   def test_captured_weights(self):
     model, parameters = model_of()

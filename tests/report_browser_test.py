@@ -313,6 +313,50 @@ def test_the_curve_tells_its_values(visit):
 
 
 @in_browser
+def test_what_else_was_measured_is_drawn_small(visit):
+  history = [
+    {'split': 'train', 'step': step, 'loss': 1.0, 'learning_rate': step / 1e5}
+    for step in (100, 200, 300)
+  ]
+  history[1]['gradient_norm'] = 0.25
+  history += [
+    {
+      'split': 'validation',
+      'step': step,
+      'loss': 1.0,
+      'attention_entropy/layer_1/head_1': 2.0 - step / 300,
+      'attention_entropy/layer_1/head_2': float('nan') if step == 200 else 1.0,
+    }
+    for step in (100, 200, 300)
+  ]
+  page = visit(history=history)
+  assert page.locator('#courses figure').count() == 3
+  words = page.locator('#courses').inner_text()
+  assert '0.001 to 0.003' in words
+  assert '0.25 to 0.25' in words
+  assert '1 to 1.67' in words
+  paths = page.eval_on_selector_all(
+    '#courses path',
+    'paths => paths.map(path => [path.textContent, path.getAttribute("d")])',
+  )
+  assert [name for name, _ in paths] == [
+    'learning rate',
+    'norm of the gradient',
+    'layer 1, head 1',
+    'layer 1, head 2',
+  ]
+  # From the lower left to the upper right, in a straight line.
+  found = re.findall(r'[ML]([\d.]+) ([\d.]+)', paths[0][1])
+  xs, ys = zip(*((float(x), float(y)) for x, y in found))
+  assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1])
+  assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2])
+  assert ys[0] > ys[2]
+  # What is not finite leaves a gap.
+  assert paths[3][1].count('M') == 2
+  assert not visit().is_visible('#courses')
+
+
+@in_browser
 def test_nasty_text_is_only_text(visit):
   page = visit(write_nasty)
   cells = page.locator('#story .cell').all_text_contents()

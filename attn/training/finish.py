@@ -73,7 +73,7 @@ def _summarise(
   judged = {
     name: value
     for name, value in last.items()
-    if name not in ('step', 'seconds', 'split')
+    if name not in ('step', 'seconds', 'split') and '/' not in name
   }
   return {
     'steps': config.steps,

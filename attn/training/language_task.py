@@ -1,6 +1,7 @@
 """The task of a causal language model: to predict the next token of a text."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ class LanguageTask:
     self._eval_step = language_model.make_eval_step(self._model)
     self.floor = self._validation.floor
     self.nats = functools.partial(language_model.nats, self._model)
+    self._capture = self._make_capture()
 
   def init(self, rng: Array) -> Any:
     """Fresh parameters."""
@@ -52,8 +54,16 @@ class LanguageTask:
     return self._data.train_batch(index)
 
   def evaluate(self, params: Any) -> dict[str, float]:
-    """Loss and what else the validation split knows."""
-    return language_model.evaluate(self._eval_step, params, self._validation)
+    """Loss and what else the validation split knows; how each head looks."""
+    results = language_model.evaluate(
+      self._eval_step, params, self._validation
+    )
+    captured = self._captured(params, self._data.example()[0])
+    for layer, heads in enumerate(entropies(captured), 1):
+      for head, entropy in enumerate(heads, 1):
+        name = f'attention_entropy/layer_{layer}/head_{head}'
+        results[name] = float(entropy)
+    return results
 
   def save(self, run: RunDirectory) -> None:
     """Write the tokenizer."""
@@ -100,21 +110,49 @@ class LanguageTask:
 
   def _weights(self, params: Any, text: str) -> np.ndarray:
     """float[L, N, T, T] over a text; no layers where attention is left out."""
-    config, tokenizer = self._config, self._data.tokenizer
-    tokens = tokenizer.encode(text)
-    if self._model.config.pattern == 'none':
+    captured = self._captured(params, text)
+    if not len(captured):
       return np.zeros((0, 0, len(text), len(text)), np.float32)
-    model = make_model(config, tokenizer.vocab_size, capture_weights=True)
-    _, captured = jax.jit(
-      lambda params, tokens: model.apply(
-        {'params': params}, tokens, mutable=['intermediates']
-      )
-    )(params, tokens[None])
-    layers = captured['intermediates']
-    weights = np.stack(
+    return share_among_characters(self._data.tokenizer, text, captured)
+
+  def _captured(self, params: Any, text: str) -> np.ndarray:
+    """The same over its tokens."""
+    tokens = self._data.tokenizer.encode(text)
+    if self._model.config.pattern == 'none':
+      return np.zeros((0, 0, len(tokens), len(tokens)), np.float32)
+    layers = self._capture(params, tokens[None])
+    return np.stack(
       [
         np.asarray(layers[f'block_{i}']['attention']['weights'][0])[0]
-        for i in range(config.model.num_layers)
+        for i in range(self._config.model.num_layers)
       ]
     )
-    return share_among_characters(tokenizer, text, weights)
+
+  def _make_capture(self) -> Callable[[Any, np.ndarray], Any]:
+    """(params, tokens) -> what the layers sow; compiled once."""
+    config, tokenizer = self._config, self._data.tokenizer
+    model = make_model(config, tokenizer.vocab_size, capture_weights=True)
+
+    @jax.jit
+    def capture(params: Any, tokens: Array) -> Any:
+      _, captured = model.apply(
+        {'params': params}, tokens, mutable=['intermediates']
+      )
+      return captured['intermediates']
+
+    return capture
+
+
+def entropies(weights: np.ndarray) -> np.ndarray:
+  """How widely each head looks: -Σ w log w, the mean over its rows, in nats.
+
+  Args:
+    weights: float[L, N, T, S], whose rows need not add up to 1.
+
+  Returns:
+    float[L, N]; 0 where each row looks at one token.
+  """
+  size = np.abs(weights)
+  shares = size / np.maximum(size.sum(-1, keepdims=True), 1e-30)
+  logs = np.log(np.where(shares > 0, shares, 1))
+  return -(shares * logs).sum(-1).mean(-1)

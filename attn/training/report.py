@@ -31,8 +31,17 @@ from attn.training.task import Alignment
 # More points than a curve on a screen has pixels only make the file larger.
 _MOST_POINTS = 2000
 
+# What a small curve each is drawn of, and how it is called.
+_COURSES = {
+  'tokens_per_second': 'tokens a second',
+  'learning_rate': 'learning rate',
+  'gradient_norm': 'norm of the gradient',
+}
+_ENTROPY = 'attention_entropy/'
+
 _SCRIPTS = (
   'report_chart.js',
+  'report_courses.js',
   'report_gaze.js',
   'report_align.js',
   'report_main.js',
@@ -60,8 +69,9 @@ def write_report(
     title: The heading.
     summary: The numbers, or words, that the run ends with, by name.
     history: The lines of metrics.jsonl, each with `step`, `split` ('train' or
-      'validation') and `loss` in nats per token, perhaps with `seconds` and
-      one of `artifacts.ACCURACIES`.
+      'validation') and `loss` in nats per token, perhaps with `seconds`, one
+      of `artifacts.ACCURACIES`, and what is drawn small: tokens_per_second,
+      learning_rate, gradient_norm, attention_entropy/layer_1/head_1 ...
     floor: The least possible loss, in nats per token, if it is known.
     samples: Texts that the model wrote.
     text: The T characters that the model reads.
@@ -91,6 +101,7 @@ def write_report(
     'curves': curves,
     'seconds': {step: _finite(seconds[step]) for step in sorted(steps)},
     'floor': _finite(floor),
+    'courses': _courses(history),
     'accuracyName': ACCURACIES[accuracy_in(history)],
     'unit': unit,
     # Characters one by one: for JavaScript some are two.
@@ -175,6 +186,29 @@ def _curve(
   stride = math.ceil(len(lines) / _MOST_POINTS) or 1
   kept = lines[::-1][::stride][::-1]
   return [(int(line['step']), _finite(line[name])) for line in kept]
+
+
+def _courses(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """What is drawn small: a title, and curves with their names."""
+  courses = [
+    {'title': title, 'curves': [{'name': title, 'points': points}]}
+    for name, title in _COURSES.items()
+    if (points := _curve(history, 'train', name))
+  ]
+  heads = dict.fromkeys(
+    name for line in history for name in line if name.startswith(_ENTROPY)
+  )
+  if heads:
+    curves = [
+      {
+        'name': name.removeprefix(_ENTROPY).replace('_', ' ').replace('/', ', '),
+        'points': _curve(history, 'validation', name),
+      }
+      for name in heads
+    ]
+    title = 'entropy of attention, nats, of each head'
+    courses.append({'title': title, 'curves': curves})
+  return courses
 
 
 def _finite(value: float | None) -> float | None:

@@ -2,5 +2,6 @@
 
 const data = JSON.parse(document.getElementById('data').textContent);
 drawChart(data);
+drawCourses(data);
 if (data.layers * data.heads * data.text.length) exploreGaze(data);
 drawAlignments(data);

@@ -1,0 +1,151 @@
+"""Generation beside PyTorch: python -m benchmarks.generation.
+
+One text is written token by token by a model of four layers of width 128, with
+fresh weights, for the time does not depend on them.  Three ways in turn: ours;
+PyTorch that reads the context again for every token, as nanoGPT's sampler does;
+PyTorch with a cache of keys and values.
+"""
+
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from attn.modules import CausalLM, CausalLMConfig
+from attn.training import command_line, language_model
+from attn.training.config import Config
+from attn.training.devices import keep_freed_memory
+from attn.training.generate import generate
+from benchmarks import machine, results
+from benchmarks.compare import progress
+from benchmarks.pairing import spread
+from benchmarks.table import aligned
+from configs import nanogpt_cpu
+
+_RESULTS = pathlib.Path(__file__).parent / 'results' / 'generation.json'
+
+# As many as tiny Shakespeare has characters.
+_VOCABULARY = 65
+
+_WAYS = ('attn', 'torch, all read again', 'torch, cached')
+
+
+def define_flags() -> None:
+  """The flags."""
+  flags.DEFINE_integer('length', 1000, 'Tokens to write.')
+  flags.DEFINE_integer('context', 1024, 'Tokens that the models can see.')
+  flags.DEFINE_integer('rounds', 7, 'Paired rounds.')
+  flags.DEFINE_bool('quick', False, 'Few tokens, to see the program work.')
+  flags.DEFINE_string(
+    'out',
+    None,
+    'Where the figures are kept as JSON. By default '
+    'benchmarks/results/generation.json, and nowhere with --quick.',
+  )
+
+
+def main() -> None:
+  """Flags in, one call."""
+  values = flags.FLAGS
+  length, context, rounds = values.length, values.context, values.rounds
+  if values.quick:
+    length, context, rounds = 9, 16, 1
+  out = None if values.quick else _RESULTS
+  out = pathlib.Path(values.out) if values.out is not None else out
+  if out is not None:
+    results.check_writable(out)
+  keep_freed_memory()
+  config: Config = nanogpt_cpu.get_config()
+  config.context = context
+  writers = dict(zip(_WAYS, (_ours(config), *_theirs(config))))
+  record = {
+    'machine': machine.describe(),
+    'length': length,
+    'context': context,
+    **_paired(writers, length, rounds),
+  }
+  if out is not None:
+    results.update(out, 'generation', {'nanogpt_cpu': record})
+  print(f'\n{machine.summary(machine.describe())}\n')
+  print(_table(record))
+
+
+def _paired(
+  writers: dict[str, Callable[[int], None]], length: int, rounds: int
+) -> dict[str, Any]:
+  """Seconds of each, in turn."""
+  for name, write in writers.items():
+    progress(name)
+    write(length)
+  seconds: dict[str, list[float]] = {name: [] for name in writers}
+  for turn in range(rounds):
+    names = list(writers)
+    for name in names[turn % 3 :] + names[: turn % 3]:
+      start = time.perf_counter()
+      writers[name](length)
+      seconds[name].append(time.perf_counter() - start)
+  ours = seconds[_WAYS[0]]
+  return {
+    'tokens_per_second': {
+      name: length / statistics.median(times) for name, times in seconds.items()
+    },
+    'ratios': {
+      name: vars(spread([them / us for us, them in zip(ours, seconds[name])]))
+      for name in _WAYS[1:]
+    },
+  }
+
+
+def _ours(config: Config) -> Callable[[int], None]:
+  model = CausalLM(
+    CausalLMConfig(
+      vocab_size=_VOCABULARY, context=config.context, **config.model
+    )
+  )
+  init = jax.jit(lambda rng: language_model.init(model, rng))
+  params = init(jax.random.key(0))
+
+  def write(length: int) -> None:
+    prompt = np.zeros(1, np.int32)
+    generate(model, params, [prompt], length=length, seed=0)
+
+  return write
+
+
+def _theirs(config: Config) -> list[Callable[[int], None]]:
+  # PyTorch is for benchmarks alone, and not everywhere.
+  from benchmarks.torch_language_model import LanguageModel, write
+
+  shape = config.model
+  model = LanguageModel(
+    _VOCABULARY,
+    config.context,
+    shape.num_layers,
+    shape.num_heads,
+    shape.embed_dim,
+  )
+
+  def writer(cached: bool) -> Callable[[int], None]:
+    return lambda length: write(model, [0], length, cached=cached)
+
+  return [writer(cached=False), writer(cached=True)]
+
+
+def _table(record: dict[str, Any]) -> str:
+  lines = []
+  for name, rate in record['tokens_per_second'].items():
+    ratio = record['ratios'].get(name)
+    told = ''
+    if ratio is not None:
+      told = '{median:.1f} [{low:.1f}, {high:.1f}]'.format(**ratio)
+    lines.append((name, f'{rate:,.0f}', told))
+  return aligned(('', 'tokens/s', 'its time / ours'), lines)
+
+
+if __name__ == '__main__':
+  command_line.run(main, define_flags)
