@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from benchmarks.torch_language_model import LanguageModel, write
-
 
 def test_a_cache_changes_no_token():
+  from benchmarks.torch_language_model import LanguageModel, write
+
   torch.manual_seed(0)
   model = LanguageModel(vocab_size=7, context=20, layers=2, heads=2, width=8)
   with torch.no_grad():

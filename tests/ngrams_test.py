@@ -7,7 +7,9 @@ import numpy as np
 
 from attn.modules.ngrams import NgramEmbed
 
-TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 9, (2, 12)), jnp.int32)
+TOKENS = jnp.asarray(
+  np.random.default_rng(0).integers(0, 9, (2, 12)), jnp.int32
+)
 PLACES = jnp.broadcast_to(jnp.arange(12), TOKENS.shape)
 
 
@@ -35,7 +37,7 @@ def test_order_matters():
 
 
 def test_is_the_sum_of_its_tables():
-  """By hand: a row for the pair and one for the triple, side by side, times W."""
+  """By hand: rows for the pair and the triple, side by side, times W."""
   embed, params = make()
   tables, out = params['params'], embed.apply(params, TOKENS, PLACES)
   w = tables['out']['kernel']

@@ -1,12 +1,8 @@
 """A run that was stopped ends with the same bits as one that was not."""
 
-import contextlib
 import functools
-import json
 import pathlib
-import random
 import signal
-import subprocess
 import time
 
 import chex
@@ -74,41 +70,6 @@ def kill_at_checkpoint(workdir: pathlib.Path) -> None:
     time.sleep(0.002)
   process.kill()
   process.communicate()
-
-
-def test_killed_at_random_moments(
-  undisturbed: pathlib.Path, tmp_path: pathlib.Path
-):
-  """SIGKILL during start, steps, checkpoints or pictures, three times."""
-  workdir = tmp_path / 'run'
-  moments = random.Random(7)
-  killed = 0
-  while killed < 3:
-    process = start(workdir)
-    # From the first file written to past the end of a whole run.
-    while not (workdir / 'tokenizer.json').exists() and process.poll() is None:
-      time.sleep(0.01)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      process.wait(timeout=moments.uniform(0.0, 6.0))
-    if process.poll() is not None:
-      break
-    process.kill()
-    process.communicate()
-    killed += 1
-  assert killed > 0
-  result = processes.train(workdir, *FLAGS)
-  assert result.returncode == 0, result.stderr
-  chex.assert_trees_all_equal(final_state(workdir), final_state(undisturbed))
-  summaries = [
-    json.loads((path / 'summary.json').read_text())
-    for path in (workdir, undisturbed)
-  ]
-  assert summaries[0]['loss'] == summaries[1]['loss']
-  validation = [
-    [line for line in losses(path) if line[0] == 'validation']
-    for path in (workdir, undisturbed)
-  ]
-  assert validation[0] == validation[1]
 
 
 def test_killed_right_after_a_checkpoint(

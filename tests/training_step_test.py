@@ -181,7 +181,9 @@ def test_devices_that_share_the_rows_make_the_same_step(
 def test_devices_drop_different_things(data: batches.ToyLanguage):
   """Two equal halves of a batch do not lose the same."""
   model, mesh = make_model(dropout_rate=0.5), devices.make_mesh(2)
-  halves = jax.tree.map(lambda x: np.concatenate([x[:4]] * 2), data.train_batch(0))
+  halves = jax.tree.map(
+    lambda x: np.concatenate([x[:4]] * 2), data.train_batch(0)
+  )
   state = step.init_state(init_of(model), make_sgd(), 1, mesh)
   steps = step.make_train_steps(nats_of(model), make_sgd(), 0, 1, mesh)
   both = steps(state, jax.tree.map(lambda x: x[None], halves))[1].loss[0]

@@ -55,9 +55,7 @@ class FeedForward(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Args: x: float[..., D].  Returns: float[..., D]."""
-    make = functools.partial(
-      Linear, self.mlp_dim, kernel_init=self.kernel_init
-    )
+    make = functools.partial(Linear, self.mlp_dim, kernel_init=self.kernel_init)
     hidden = make(name='in')(x)
     match self.activation:
       case 'gelu':

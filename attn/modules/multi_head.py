@@ -198,9 +198,7 @@ class MultiHeadAttention(nn.Module):
     return query, key, split_heads(value, kv_heads)
 
   def _weights(self, name: str, features: int) -> LinearWeights:
-    return LinearWeights(
-      features, self.use_bias, self.kernel_init, name=name
-    )
+    return LinearWeights(features, self.use_bias, self.kernel_init, name=name)
 
   def _attend(
     self,

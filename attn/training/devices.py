@@ -1,5 +1,6 @@
 """The devices that a run computes on, and the memory they are given."""
 
+import contextlib
 import ctypes
 from typing import Any
 
@@ -33,10 +34,9 @@ def make_mesh(data: int) -> Mesh | None:
   """
   if data == 1:
     return None
-  try:
+  # Once something was computed, there are as many as there are.
+  with contextlib.suppress(RuntimeError):
     jax.config.update('jax_num_cpu_devices', data)
-  except RuntimeError:
-    pass  # Something was computed: there are as many as there are.
   found = jax.device_count()
   if found < data:
     raise UserError(

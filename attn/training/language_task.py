@@ -55,9 +55,7 @@ class LanguageTask:
 
   def evaluate(self, params: Any) -> dict[str, float]:
     """Loss and what else the validation split knows; how each head looks."""
-    results = language_model.evaluate(
-      self._eval_step, params, self._validation
-    )
+    results = language_model.evaluate(self._eval_step, params, self._validation)
     captured = self._captured(params, self._data.example()[0])
     for layer, heads in enumerate(entropies(captured), 1):
       for head, entropy in enumerate(heads, 1):

@@ -58,9 +58,7 @@ def scale_by_muon(
   """
 
   def init(params: Any) -> MuonState:
-    return MuonState(
-      jnp.zeros((), jnp.int32), optax.tree.zeros_like(params)
-    )
+    return MuonState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params))
 
   def update(
     updates: Any, state: MuonState, params: Any = None

@@ -71,6 +71,7 @@ def make_optimizer(
     Loshchilov and Hutter, 2019 (AdamW). https://arxiv.org/abs/1711.05101
     Jordan et al., 2024 (Muon). https://kellerjordan.github.io/posts/muon
   """
+
   def schedule(peak: float) -> optax.Schedule:
     return make_schedule(
       steps, peak, warmup_steps, final_fraction, decay_fraction

@@ -38,6 +38,7 @@ _COURSES = {
   'gradient_norm': 'norm of the gradient',
 }
 _ENTROPY = 'attention_entropy/'
+_SPOKEN = str.maketrans({'_': ' ', '/': ', '})
 
 _SCRIPTS = (
   'report_chart.js',
@@ -201,7 +202,9 @@ def _courses(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
   if heads:
     curves = [
       {
-        'name': name.removeprefix(_ENTROPY).replace('_', ' ').replace('/', ', '),
+        'name': name.removeprefix(_ENTROPY)
+        .replace('_', ' ')
+        .replace('/', ', '),
         'points': _curve(history, 'validation', name),
       }
       for name in heads
