@@ -62,7 +62,9 @@ def main() -> None:
   keep_freed_memory()
   config: Config = nanogpt_cpu.get_config()
   config.context = context
-  writers = dict(zip(_WAYS, (_ours(config), *_theirs(config))))
+  writers: dict[str, Callable[[int], Any]] = dict(
+    zip(_WAYS, (_ours(config), *_theirs(config)))
+  )
   record = {
     'machine': machine.describe(),
     'length': length,
@@ -76,7 +78,7 @@ def main() -> None:
 
 
 def _paired(
-  writers: dict[str, Callable[[int], None]], length: int, rounds: int
+  writers: dict[str, Callable[[int], Any]], length: int, rounds: int
 ) -> dict[str, Any]:
   """Seconds of each, in turn."""
   for name, write in writers.items():
@@ -117,7 +119,7 @@ def _ours(config: Config) -> Callable[[int], None]:
   return write
 
 
-def _theirs(config: Config) -> list[Callable[[int], None]]:
+def _theirs(config: Config) -> list[Callable[[int], Any]]:
   # PyTorch is for benchmarks alone, and not everywhere.
   from benchmarks.torch_language_model import LanguageModel, write
 
@@ -130,7 +132,7 @@ def _theirs(config: Config) -> list[Callable[[int], None]]:
     shape.embed_dim,
   )
 
-  def writer(cached: bool) -> Callable[[int], None]:
+  def writer(cached: bool) -> Callable[[int], Any]:
     return lambda length: write(model, [0], length, cached=cached)
 
   return [writer(cached=False), writer(cached=True)]

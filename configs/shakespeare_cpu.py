@@ -3,7 +3,7 @@
   python train.py --config=configs/shakespeare_cpu.py --data=PATH
 
 PATH is any text; known for tiny Shakespeare.  What each ingredient brings is
-measured in the README: `python -m benchmarks.ablation --text=PATH`.
+measured in the README: `python -m benchmarks.shakespeare --text=PATH`.
 """
 
 import ml_collections
@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     learning_rate=0.02,
     adam_learning_rate=3e-3,
     table_learning_rate=0.03,
+    table_decay=1.0,
     warmup_steps=20,
     decay_fraction=0.5,
     final_fraction=0.0,

@@ -117,6 +117,8 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.adam_learning_rate = 0.0
   # With Muon, of embedding tables, which then are Adam's; 0 for Muon's.
   optimizer.table_learning_rate = 0.0
+  # Weight decay of Adam's tables.
+  optimizer.table_decay = 0.0
   # Of learning_rate, where it ends.
   optimizer.final_fraction = 0.02
   # Adam's decay of the mean of gradients.

@@ -295,6 +295,59 @@ def test_learning_rate_warms_up_and_falls():
   np.testing.assert_allclose(sizes[99], 0.05, rtol=1e-2)
 
 
+def test_learning_rate_may_stay_and_then_fall_in_a_line():
+  schedule = optimizer.make_schedule(100, 0.5, 10, 0.1, decay_fraction=0.4)
+  got = [float(schedule(made)) for made in (0, 5, 10, 35, 60, 80, 100)]
+  expected = [0, 0.25, 0.5, 0.5, 0.5, (0.5 + 0.05) / 2, 0.05]
+  np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('rates', 'moved'),
+  [
+    ({}, set()),
+    ({'adam_learning_rate': 1.0}, {'head', 'norm'}),
+    ({'table_learning_rate': 1.0}, {'embed'}),
+    (
+      {'adam_learning_rate': 1.0, 'table_learning_rate': 1.0},
+      {'head', 'norm', 'embed'},
+    ),
+  ],
+)
+def test_tables_and_head_may_be_adams(rates: dict, moved: set[str]):
+  params = {
+    'embed': {'embedding': jnp.ones((3, 5))},
+    'out': {'kernel': jnp.ones((3, 5))},
+    'head': {'kernel': jnp.ones((3, 5))},
+    'norm': {'scale': jnp.ones(5)},
+  }
+  transform = optimizer.make_optimizer(
+    **options(name='muon', learning_rate=0.0, warmup_steps=0, **rates)
+  )
+  updates, _ = transform.update(params, transform.init(params), params)
+  assert moved == {
+    name for name, of in updates.items() if jax.tree.leaves(of)[0].any()
+  }
+
+
+def test_tables_decay_alone():
+  params = {
+    'embed': {'embedding': jnp.ones((3, 5))},
+    'out': {'kernel': jnp.ones((3, 5))},
+  }
+  nothing = jax.tree.map(jnp.zeros_like, params)
+  transform = optimizer.make_optimizer(
+    **options(
+      name='muon', warmup_steps=0, table_learning_rate=0.5, table_decay=0.2
+    )
+  )
+  updates, _ = transform.update(nothing, transform.init(params), params)
+  assert not updates['out']['kernel'].any()
+  chex.assert_trees_all_close(
+    updates['embed']['embedding'], jnp.full((3, 5), -0.1)
+  )
+
+
 def test_unknown_optimizer_is_refused():
   with pytest.raises(ValueError, match="name: got 'sgd', wanted one of"):
     optimizer.make_optimizer(**options(name='sgd'))

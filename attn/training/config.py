@@ -42,6 +42,7 @@ _LEAST_OF_LANGUAGE = {
   'steps_at_once': 1,
   'optimizer.adam_learning_rate': 0,
   'optimizer.table_learning_rate': 0,
+  'optimizer.table_decay': 0,
   'mesh.data': 1,
   'eval.rows': 1,
   'eval.temperature': 0,

@@ -80,6 +80,11 @@ def _summarise(
     'seconds': 0.0,
     'tokens_per_second': round(middle('tokens_per_second')),
     'milliseconds_per_step': round(middle('milliseconds_per_step'), 1),
+    **(
+      {'share_of_product_rate': round(middle('share_of_product_rate'), 3)}
+      if any('share_of_product_rate' in line for line in trained)
+      else {}
+    ),
     'parameters': sum(x.size for x in jax.tree.leaves(params)),
     **judged,
   }

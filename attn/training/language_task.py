@@ -12,6 +12,7 @@ from attn.training.batches import Batch
 from attn.training.config import Config
 from attn.training.experiment import make_data, make_model
 from attn.training.figures import draw_attention_maps, draw_gaze
+from attn.training.flops import training_flops
 from attn.training.generate import generate
 from attn.training.run_directory import RunDirectory
 from attn.training.sampling import Sampling
@@ -52,6 +53,15 @@ class LanguageTask:
   def train_batch(self, index: int) -> Batch:
     """Batch number index."""
     return self._data.train_batch(index)
+
+  def flops_per_token(self, params: Any) -> float:
+    """Of a training step, in products; attention as if it saw all before."""
+    return training_flops(
+      params,
+      self._data.tokenizer.vocab_size,
+      (self._config.context + 1) / 2,
+      tied_head=self._config.model.tied_head,
+    )
 
   def evaluate(self, params: Any) -> dict[str, float]:
     """Loss and what else the validation split knows; how each head looks."""

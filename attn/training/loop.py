@@ -24,6 +24,7 @@ from attn.training.experiment import (
   make_config_schedule,
 )
 from attn.training.finish import finish
+from attn.training.flops import product_rate
 from attn.training.interrupt import Interrupt
 from attn.training.language_task import LanguageTask
 from attn.training.log import Log
@@ -125,6 +126,8 @@ class _Fit:
   def run(self, state: State, profile: pathlib.Path | None) -> State:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
+    flops = self._task.flops_per_token(state.params)
+    most = product_rate(len(state.step.devices()))
     batches = iterate(self._task, first, steps, self._at_once)
     made: list[Measured] = []
     tokens, clock = 0.0, time.monotonic()
@@ -150,6 +153,9 @@ class _Fit:
           'tokens_per_second': tokens / elapsed,
           'milliseconds_per_step': 1000 * elapsed / len(made) / self._at_once,
         }
+        if flops is not None:
+          line['model_flops_per_second'] = flops * tokens / elapsed
+          line['share_of_product_rate'] = flops * tokens / elapsed / most
         skipped = skipped_steps(state.opt_state)
         if skipped is not None:
           line['skipped_steps'] = int(skipped)

@@ -20,11 +20,11 @@ class MuonState(NamedTuple):
   """What Muon remembers.
 
   Attributes:
-    count: int32[], updates made.
+    made: int32[], updates.
     mean: Decaying mean of the gradients.
   """
 
-  count: Array
+  made: Array
   mean: Any
 
 
@@ -61,10 +61,10 @@ def scale_by_muon(
     return MuonState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params))
 
   def update(
-    updates: Any, state: MuonState, params: Any = None
+    updates: Any, state: Any, params: Any = None
   ) -> tuple[Any, MuonState]:
     del params
-    count = optax.safe_increment(state.count)
+    count = jnp.asarray(optax.safe_increment(state.made))
     mean = optax.tree.update_moment(updates, state.mean, decay, 1)
     ahead = jax.tree.map(
       lambda mean, now: decay * mean + (1 - decay) * now,

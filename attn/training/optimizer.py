@@ -1,6 +1,7 @@
 """AdamW or Muon, with warm-up, cosine, clipping, and decay on matrices only."""
 
 import functools
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ def make_optimizer(
   decay_fraction: float = 0.0,
   adam_learning_rate: float = 0.0,
   table_learning_rate: float = 0.0,
+  table_decay: float = 0.0,
   axis: str | None = None,
 ) -> optax.GradientTransformation:
   """The optimiser that every config describes.
@@ -52,6 +54,7 @@ def make_optimizer(
       Muon's.
     table_learning_rate: With Muon, of embedding tables, which then are Adam's;
       0 for tables that are Muon's.
+    table_decay: The weight decay of tables that are Adam's.
     axis: With Muon, the axis of the mesh whose devices share its work.
 
   Returns:
@@ -87,18 +90,20 @@ def make_optimizer(
         mask=_is_matrix,
       )
     case 'muon':
-      kinds = {
+      kinds: dict[Hashable, optax.GradientTransformation] = {
         'matrix': optax.chain(
           scale_by_muon(_MUON_DECAY, axis),
           optax.add_decayed_weights(weight_decay),
           optax.scale_by_learning_rate(schedule(learning_rate)),
         )
       }
-      for kind, rate in (
-        ('other', adam_learning_rate or learning_rate),
-        ('table', table_learning_rate),
+      for kind, rate, decay in (
+        ('other', adam_learning_rate or learning_rate, 0.0),
+        ('table', table_learning_rate, table_decay),
       ):
-        kinds[kind] = optax.adam(schedule(rate), b1=beta1, b2=beta2)
+        kinds[kind] = optax.adamw(
+          schedule(rate), b1=beta1, b2=beta2, weight_decay=decay
+        )
       update = optax.partition(
         kinds,
         functools.partial(

@@ -89,6 +89,10 @@ class Task(Protocol):
     """-log p of each target, float32[B, T]; without rng nothing is dropped."""
     ...
 
+  def flops_per_token(self, params: Any) -> float | None:
+    """Operations of a training step for each token; None if not counted."""
+    ...
+
   def evaluate(self, params: Any) -> dict[str, float]:
     """What is measured between steps; `loss` is one of it."""
     ...
