@@ -21,11 +21,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.context = 128
   config.mesh.data = 2
   config.model.update(
-    num_layers=2,
+    num_layers=3,
     embed_dim=128,
     num_heads=4,
     mlp_dim=512,
     ngrams=5,
+    ngram_rows=8192,
+    ngram_dim=32,
     embed_norm=True,
     zero_init=True,
     logit_cap=15.0,
@@ -35,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
     learning_rate=0.02,
     adam_learning_rate=3e-3,
     table_learning_rate=0.03,
-    table_decay=1.0,
+    table_decay=0.5,
     warmup_steps=20,
     decay_fraction=0.5,
     final_fraction=0.0,
