@@ -80,6 +80,11 @@ def peak_bytes() -> int | None:
   return _kibibytes(_STATUS, 'VmHWM')
 
 
+def held_bytes(process: int | None) -> int | None:
+  """The memory that a process holds; None where nobody tells, or it ended."""
+  return _kibibytes(pathlib.Path(f'/proc/{process}/status'), 'VmRSS')
+
+
 def matrix_rates(size: int, *, torch: bool = True) -> dict[str, float | None]:
   """GFLOP/s of a float32 matrix product, the measure of this minute's machine.
 

@@ -18,6 +18,7 @@ from attn.modules.linear import Linear
 from attn.modules.linearized import LinearAttention
 from attn.modules.luong import LuongLSTM
 from attn.modules.multi_head import MultiHeadAttention
+from attn.modules.ngrams import NgramEmbed
 from attn.modules.recurrent import LSTMStack, open_forget_gates, run_cell
 from attn.modules.relative_bias import RelativeBias
 from attn.modules.textbook import (
@@ -52,6 +53,7 @@ __all__ = [
   'LinearAttention',
   'LuongLSTM',
   'MultiHeadAttention',
+  'NgramEmbed',
   'RelativeBias',
   'ReversedLSTM',
   'SelfAttention',
