@@ -19,6 +19,7 @@ def layer_of(attention, layer=0, cache=None, **changes):
     layer,
     cache,
     out_init=lambda *_: None,
+    kernel_init=lambda *_: None,
     capture_weights=False,
   )
 

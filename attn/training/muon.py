@@ -64,19 +64,20 @@ def scale_by_muon(
     updates: Any, state: Any, params: Any = None
   ) -> tuple[Any, MuonState]:
     del params
-    count = jnp.asarray(optax.safe_increment(state.made))
+    made = jnp.asarray(optax.safe_increment(state.made))
+    count = made.astype(jnp.float32)
     mean = optax.tree.update_moment(updates, state.mean, decay, 1)
     ahead = jax.tree.map(
       lambda mean, now: decay * mean + (1 - decay) * now,
-      optax.tree.bias_correction(mean, decay, optax.safe_increment(count)),
+      optax.tree.bias_correction(mean, decay, count + 1),
       optax.tree.bias_correction(updates, decay, count),
     )
     leaves, structure = jax.tree.flatten(ahead)
-    made = jax.tree.unflatten(structure, _orthogonal(leaves, axis))
-    made = jax.tree.map(
-      lambda x: x * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, made
+    turned = jax.tree.unflatten(structure, _orthogonal(leaves, axis))
+    turned = jax.tree.map(
+      lambda x: x * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, turned
     )
-    return made, MuonState(count, mean)
+    return turned, MuonState(made, mean)
 
   return optax.GradientTransformation(init, update)
 
