@@ -6,9 +6,9 @@ PyTorch that reads the context again for every token, as nanoGPT's sampler does;
 PyTorch with a cache of keys and values.
 """
 
+import functools
 import pathlib
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +16,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from attn.modules import CausalLM, CausalLMConfig
 from attn.training import command_line, language_model
 from attn.training.config import Config
 from attn.training.devices import keep_freed_memory
+from attn.training.experiment import make_model
 from attn.training.generate import generate
-from benchmarks import machine, results
-from benchmarks.compare import progress
-from benchmarks.pairing import spread
+from benchmarks import machine, pairing, results
 from benchmarks.table import aligned
 from configs import nanogpt_cpu
 
@@ -55,10 +53,7 @@ def main() -> None:
   length, context, rounds = values.length, values.context, values.rounds
   if values.quick:
     length, context, rounds = 9, 16, 1
-  out = None if values.quick else _RESULTS
-  out = pathlib.Path(values.out) if values.out is not None else out
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out, None if values.quick else _RESULTS)
   keep_freed_memory()
   config: Config = nanogpt_cpu.get_config()
   config.context = context
@@ -81,34 +76,24 @@ def _paired(
   writers: dict[str, Callable[[int], Any]], length: int, rounds: int
 ) -> dict[str, Any]:
   """Seconds of each, in turn."""
-  for name, write in writers.items():
-    progress(name)
-    write(length)
-  seconds: dict[str, list[float]] = {name: [] for name in writers}
-  for turn in range(rounds):
-    names = list(writers)
-    for name in names[turn % 3 :] + names[: turn % 3]:
-      start = time.perf_counter()
-      writers[name](length)
-      seconds[name].append(time.perf_counter() - start)
+  programs = {
+    name: functools.partial(write, length) for name, write in writers.items()
+  }
+  seconds = pairing.measure_all(programs, rounds)
   ours = seconds[_WAYS[0]]
   return {
     'tokens_per_second': {
       name: length / statistics.median(times) for name, times in seconds.items()
     },
     'ratios': {
-      name: vars(spread([them / us for us, them in zip(ours, seconds[name])]))
+      name: vars(pairing.spread(pairing.ratios(seconds[name], ours)))
       for name in _WAYS[1:]
     },
   }
 
 
 def _ours(config: Config) -> Callable[[int], None]:
-  model = CausalLM(
-    CausalLMConfig(
-      vocab_size=_VOCABULARY, context=config.context, **config.model
-    )
-  )
+  model = make_model(config, _VOCABULARY)
   init = jax.jit(lambda rng: language_model.init(model, rng))
   params = init(jax.random.key(0))
 
@@ -121,16 +106,9 @@ def _ours(config: Config) -> Callable[[int], None]:
 
 def _theirs(config: Config) -> list[Callable[[int], Any]]:
   # PyTorch is for benchmarks alone, and not everywhere.
-  from benchmarks.torch_language_model import LanguageModel, write
+  from benchmarks.torch_language_model import make_model, write
 
-  shape = config.model
-  model = LanguageModel(
-    _VOCABULARY,
-    config.context,
-    shape.num_layers,
-    shape.num_heads,
-    shape.embed_dim,
-  )
+  model = make_model(config, _VOCABULARY)
 
   def writer(cached: bool) -> Callable[[int], Any]:
     return lambda length: write(model, [0], length, cached=cached)

@@ -48,10 +48,9 @@ def define_flags() -> None:
 def main() -> None:
   """Flags in, one call."""
   values = flags.FLAGS
-  out = _RESULTS if values.kills >= 100 else None
-  out = pathlib.Path(values.out) if values.out is not None else out
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(
+    values.out, _RESULTS if values.kills >= 100 else None
+  )
   with tempfile.TemporaryDirectory() as folder:
     found = soak(values.kills, values.seed, pathlib.Path(folder))
   if out is not None:

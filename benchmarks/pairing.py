@@ -23,6 +23,9 @@ FEWEST_ROUNDS = 3
 # woke up in that moment, must not show.
 _SHORTEST_SECONDS = 0.05
 
+# More seconds than any round takes.
+_UNLIMITED = 1e9
+
 # OpenMP's threads spin for a while after their last task, on the cores that the
 # next contender needs.
 _SETTLE_SECONDS = 0.02
@@ -138,6 +141,17 @@ def measure(
         programs[name]()  # the caches hold the previous contender's data
       times[name][turn] = _seconds(programs[name], repeats[name], clock)
   return times
+
+
+def measure_all(
+  programs: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+  """As `measure`, without a budget: each program takes part in each round."""
+  times = measure(programs, rounds=rounds, budget=_UNLIMITED)
+  return {
+    name: [second for second in seconds if second is not None]
+    for name, seconds in times.items()
+  }
 
 
 def _repeats(estimate: float) -> int:

@@ -150,6 +150,27 @@ def check_writable(path: pathlib.Path) -> None:
   read(path)
 
 
+def destination(
+  given: str | None, usual: pathlib.Path | None
+) -> pathlib.Path | None:
+  """Where a benchmark keeps its figures, found to be writable.
+
+  Args:
+    given: What `--out` says; None for nothing.
+    usual: Where they go by default; None for nowhere.
+
+  Returns:
+    A path, or None for nowhere.
+
+  Raises:
+    UserError, OSError: as `check_writable`.
+  """
+  path = usual if given is None else pathlib.Path(given)
+  if path is not None:
+    check_writable(path)
+  return path
+
+
 def update(path: pathlib.Path, name: str, cases: dict[str, Any]) -> None:
   """Put cases into a results file; others in it stay as they were.
 

@@ -65,10 +65,7 @@ def define_flags() -> None:
 def main() -> None:
   """Flags in, one call."""
   values = flags.FLAGS
-  out = None if values.quick else _RESULTS
-  out = pathlib.Path(values.out) if values.out is not None else out
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out, None if values.quick else _RESULTS)
   names = values.without or ['']
   if names == ['all']:
     names = list(INGREDIENTS)

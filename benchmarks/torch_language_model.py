@@ -87,6 +87,17 @@ class LanguageModel(nn.Module):
     return self.head(self.norm(x))
 
 
+def make_model(config: Any, vocab_size: int) -> LanguageModel:
+  """The model of one of our configs; V."""
+  return LanguageModel(
+    vocab_size,
+    config.context,
+    config.model.num_layers,
+    config.model.num_heads,
+    config.model.embed_dim,
+  )
+
+
 def make_optimizer(model: nn.Module, options: Any) -> torch.optim.AdamW:
   """AdamW, decay on matrices only; options as in our configs."""
   matrices = [x for x in model.parameters() if x.ndim >= 2]
@@ -133,13 +144,7 @@ class Trainer:
     """Args: our config; V; the training tokens."""
     torch.manual_seed(config.seed)
     self.config = config
-    self.model = LanguageModel(
-      vocab_size,
-      config.context,
-      config.model.num_layers,
-      config.model.num_heads,
-      config.model.embed_dim,
-    )
+    self.model = make_model(config, vocab_size)
     self._optimizer = make_optimizer(self.model, config.optimizer)
     self._batches = windows(
       tokens, config.batch_size, config.context, config.seed

@@ -4,6 +4,7 @@ nanoGPT's recipe, ours and theirs: first paired, a few steps in turn, then each
 from beginning to end, loss against wall time.
 """
 
+import functools
 import json
 import pathlib
 import statistics
@@ -24,16 +25,12 @@ from attn.training.language_task import LanguageTask
 from attn.training.loop import train
 from attn.training.run_directory import RunDirectory
 from attn.training.step import init_state, make_train_steps
-from benchmarks import machine, results
+from benchmarks import machine, pairing, results
 from benchmarks.compare import progress
-from benchmarks.pairing import spread
 from benchmarks.table import aligned
 from configs import nanogpt_cpu
 
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'training.json'
-
-# Steps before the clock starts: compilation, and memory that is first touched.
-_WARM_UP = 50
 
 
 def define_flags() -> None:
@@ -63,10 +60,7 @@ def main() -> None:
     config.eval.update(every=3, log_every=1)
     config.checkpoint.every = 3
     rounds, at_once = 1, 2
-  out = None if values.quick else _RESULTS
-  out = pathlib.Path(values.out) if values.out is not None else out
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out, None if values.quick else _RESULTS)
   keep_freed_memory()
   progress('paired steps')
   found = {'paired': _paired(config, rounds, at_once)}
@@ -91,22 +85,19 @@ def main() -> None:
 
 def _paired(config: Config, rounds: int, at_once: int) -> dict[str, Any]:
   """Tokens a second of both, a few steps of each in turn."""
-  steppers = {'attn': _our_steps(config), 'torch': _their_steps(config)}
-  for step in steppers.values():
-    step(_WARM_UP)
-  seconds: dict[str, list[float]] = {name: [] for name in steppers}
-  for turn in range(rounds):
-    names = list(steppers)
-    for name in names[turn % 2 :] + names[: turn % 2]:
-      start = time.perf_counter()
-      steppers[name](at_once)
-      seconds[name].append(time.perf_counter() - start)
+  programs = {
+    name: functools.partial(step, at_once)
+    for name, step in (
+      ('attn', _our_steps(config)),
+      ('torch', _their_steps(config)),
+    )
+  }
+  seconds = pairing.measure_all(programs, rounds)
   tokens = at_once * config.batch_size * config.context
-  ratios = [
-    theirs / ours for ours, theirs in zip(seconds['attn'], seconds['torch'])
-  ]
   return {
-    'ratio': vars(spread(ratios)),
+    'ratio': vars(
+      pairing.spread(pairing.ratios(seconds['torch'], seconds['attn']))
+    ),
     'tokens_per_second': {
       name: tokens / statistics.median(times) for name, times in seconds.items()
     },

@@ -85,10 +85,7 @@ def main() -> None:
       raise UserError(
         f'--mechanisms: got {name!r}, wanted names from {", ".join(MECHANISMS)}'
       )
-  out = None if values.quick else _RESULTS
-  out = pathlib.Path(values.out) if values.out is not None else out
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out, None if values.quick else _RESULTS)
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(values.workdir or scratch)
     found = {

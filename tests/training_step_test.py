@@ -72,6 +72,17 @@ def batch() -> batches.Batch:
   return batches.ToyLanguage(seed=0, batch_size=4, context=128).train_batch(0)
 
 
+def make_train_step(*args, **kwargs):
+  """(state, batch) -> (state, what was measured), of one step at a time."""
+  steps = step.make_train_steps(*args, **kwargs)
+
+  def one(state: step.State, batch: batches.Batch):
+    state, measured = steps(state, jax.tree.map(lambda x: x[None], batch))
+    return state, jax.tree.map(lambda x: x[0], measured)
+
+  return one
+
+
 def by_hand(model: CausalLM, params, batch: batches.Batch) -> tuple:
   """Mean nats and far facts, in NumPy."""
   logits = np.asarray(
@@ -94,9 +105,7 @@ def test_loss_is_the_mean_over_what_counts(batch: batches.Batch):
   model = make_model()
   state = step.init_state(init_of(model), make_sgd(), seed=1)
   nats, count, *_ = by_hand(model, state.params, batch)
-  train_step = step.make_train_step(
-    nats_of(model), make_sgd(), seed=0, accumulate=1
-  )
+  train_step = make_train_step(nats_of(model), make_sgd(), seed=0, accumulate=1)
   _, (loss, _) = train_step(state, batch)
   np.testing.assert_allclose(loss, nats / count, rtol=1e-5)
 
@@ -130,9 +139,7 @@ def test_accumulated_gradient_is_the_whole_one(
 
   def after(parts: int) -> step.State:
     state = step.init_state(init_of(model), make_sgd(), seed=1)
-    return step.make_train_step(nats_of(model), make_sgd(), 0, parts)(
-      state, batch
-    )
+    return make_train_step(nats_of(model), make_sgd(), 0, parts)(state, batch)
 
   chex.assert_trees_all_close(after(accumulate), after(1), rtol=1e-5, atol=1e-7)
 
@@ -140,7 +147,7 @@ def test_accumulated_gradient_is_the_whole_one(
 def test_steps_at_once_are_steps_one_by_one(data: batches.ToyLanguage):
   model = make_model(dropout_rate=0.5)
   made = [data.train_batch(i) for i in range(3)]
-  one_step = step.make_train_step(nats_of(model), make_sgd(), 0, 1)
+  one_step = make_train_step(nats_of(model), make_sgd(), 0, 1)
   state = step.init_state(init_of(model), make_sgd(), seed=1)
   measured = []
   for batch in made:
@@ -228,7 +235,7 @@ def test_padding_does_not_teach(batch: batches.Batch):
     inputs=np.where(padding, 17, batch.inputs),
     targets=np.where(padding, 23, batch.targets),
   )
-  train_step = step.make_train_step(nats_of(model), make_sgd(), 0, 1)
+  train_step = make_train_step(nats_of(model), make_sgd(), 0, 1)
   results = [
     train_step(step.init_state(init_of(model), make_sgd(), 1), b)
     for b in (batch, other)
@@ -243,9 +250,7 @@ def test_dropout_follows_seed_and_step(batch: batches.Batch):
     state = step.init_state(init_of(model), make_sgd(), 1)
     state = state._replace(step=jnp.asarray(made, jnp.int32))
     return float(
-      step.make_train_step(nats_of(model), make_sgd(), seed, 1)(state, batch)[
-        1
-      ].loss
+      make_train_step(nats_of(model), make_sgd(), seed, 1)(state, batch)[1].loss
     )
 
   assert loss(0, 3) == loss(0, 3)
@@ -362,7 +367,7 @@ def test_no_recompilation_after_the_first_step(batch: batches.Batch):
       traces.append(1)
       return super().__call__(*args, **kwargs)
 
-  train_step = step.make_train_step(
+  train_step = make_train_step(
     nats_of(Counting(model.config)), make_sgd(), 0, 1
   )
   state = step.init_state(init_of(model), make_sgd(), 1)

@@ -127,6 +127,11 @@ def _check_division(config: Config) -> None:
       )
 
 
+def devices_of(config: Config) -> int:
+  """How many devices share the rows of a batch; of a translation, one."""
+  return config.mesh.data if 'mesh' in config else 1
+
+
 def task_of_file(config: Config) -> str:
   """The task of a config once it is to read a file."""
   language = config.task in LANGUAGE_TASKS

@@ -11,7 +11,7 @@ from attn import modules
 from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
 from attn.modules.attentions import parse
 from attn.training.batches import Text, ToyLanguage
-from attn.training.config import Config
+from attn.training.config import Config, devices_of
 from attn.training.devices import DATA
 from attn.training.errors import UserError
 from attn.training.optimizer import make_optimizer, make_schedule
@@ -161,8 +161,7 @@ def make_config_optimizer(
   options = dict(config.optimizer)
   # The step accumulates, not the optimiser.
   options.pop('accumulate')
-  shares = 'mesh' in config and config.mesh.data > 1
-  axis = DATA if shares else None
+  axis = DATA if devices_of(config) > 1 else None
   try:
     return make_optimizer(steps=config.steps, axis=axis, **options)
   except ValueError as error:

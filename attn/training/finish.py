@@ -61,14 +61,24 @@ def finish(
   return summary
 
 
+# Of which the summary tells the median, to so many digits.
+_SPEEDS = {
+  'tokens_per_second': None,
+  'milliseconds_per_step': 1,
+  'share_of_product_rate': 3,
+}
+
+
 def _summarise(
   config: Config, history: list[dict[str, Any]], params: Any
 ) -> dict[str, Any]:
   trained = [line for line in history if line['split'] == 'train']
 
-  def middle(name: str) -> float:
-    return statistics.median(line[name] for line in trained if name in line)
-
+  speeds = {}
+  for name, digits in _SPEEDS.items():
+    measured = [line[name] for line in trained if name in line]
+    if measured:
+      speeds[name] = round(statistics.median(measured), digits)
   last = [line for line in history if line['split'] == 'validation'][-1]
   judged = {
     name: value
@@ -78,13 +88,7 @@ def _summarise(
   return {
     'steps': config.steps,
     'seconds': 0.0,
-    'tokens_per_second': round(middle('tokens_per_second')),
-    'milliseconds_per_step': round(middle('milliseconds_per_step'), 1),
-    **(
-      {'share_of_product_rate': round(middle('share_of_product_rate'), 3)}
-      if any('share_of_product_rate' in line for line in trained)
-      else {}
-    ),
+    **speeds,
     'parameters': sum(x.size for x in jax.tree.leaves(params)),
     **judged,
   }

@@ -16,7 +16,12 @@ from jax.sharding import Mesh
 
 from attn.training.batches import iterate
 from attn.training.checkpoints import Checkpoints
-from attn.training.config import LANGUAGE_TASKS, Config, check_config
+from attn.training.config import (
+  LANGUAGE_TASKS,
+  Config,
+  check_config,
+  devices_of,
+)
 from attn.training.devices import keep_freed_memory, make_mesh
 from attn.training.errors import UserError
 from attn.training.experiment import (
@@ -60,7 +65,7 @@ def train(
   started = time.monotonic()
   check_config(config)
   keep_freed_memory()
-  mesh = make_mesh(config.mesh.data if 'mesh' in config else 1)
+  mesh = make_mesh(devices_of(config))
   task = _make_task(config)
   optimizer = make_config_optimizer(config)
   run = RunDirectory(workdir)
@@ -126,8 +131,7 @@ class _Fit:
   def run(self, state: State, profile: pathlib.Path | None) -> State:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
-    flops = self._task.flops_per_token(state.params)
-    most = product_rate(len(state.step.devices()))
+    counted = self._counted(state)
     batches = iterate(self._task, first, steps, self._at_once)
     made: list[Measured] = []
     tokens, clock = 0.0, time.monotonic()
@@ -153,9 +157,7 @@ class _Fit:
           'tokens_per_second': tokens / elapsed,
           'milliseconds_per_step': 1000 * elapsed / len(made) / self._at_once,
         }
-        if flops is not None:
-          line['model_flops_per_second'] = flops * tokens / elapsed
-          line['share_of_product_rate'] = flops * tokens / elapsed / most
+        line |= {name: x * tokens / elapsed for name, x in counted.items()}
         skipped = skipped_steps(state.opt_state)
         if skipped is not None:
           line['skipped_steps'] = int(skipped)
@@ -174,6 +176,17 @@ class _Fit:
         made.clear()
         tokens, clock = 0.0, time.monotonic()
     return state
+
+  def _counted(self, state: State) -> dict[str, float]:
+    """What a token counts for, of the work that a second does."""
+    flops = self._task.flops_per_token(state.params)
+    if flops is None:
+      return {}
+    most = product_rate(len(state.step.devices()))
+    return {
+      'model_flops_per_second': flops,
+      'share_of_product_rate': flops / most,
+    }
 
   def _line(self, step: int, **measured: float) -> dict[str, float]:
     seconds = time.monotonic() - self._started

@@ -60,28 +60,6 @@ def init_state(
   return everywhere(state, mesh)
 
 
-def make_train_step(
-  nats: Nats,
-  optimizer: optax.GradientTransformation,
-  seed: int,
-  accumulate: int,
-) -> Callable[[State, Any], tuple[State, Measured]]:
-  """The compiled training step; it consumes the state it is given.
-
-  Args:
-    nats: The loss of each target of a batch.
-    optimizer: The optimiser.
-    seed: Of the dropout, together with the step's number.
-    accumulate: Parts into which a batch is cut, one gradient after the other,
-      so that a large batch needs the memory of a small one.
-
-  Returns:
-    (state, batch) -> (state, what was measured).
-  """
-  step = functools.partial(_train_step, nats, optimizer, seed, accumulate, None)
-  return jax.jit(step, donate_argnums=0)
-
-
 def make_train_steps(
   nats: Nats,
   optimizer: optax.GradientTransformation,
@@ -94,10 +72,11 @@ def make_train_steps(
   Between steps so short that starting them takes a part of their time.
 
   Args:
-    nats: As in `make_train_step`.
-    optimizer: Likewise.
-    seed: Likewise.
-    accumulate: Likewise.
+    nats: The loss of each target of a batch.
+    optimizer: The optimiser.
+    seed: Of the dropout, together with the step's number.
+    accumulate: Parts into which a batch is cut, one gradient after the other,
+      so that a large batch needs the memory of a small one.
     mesh: The devices that share the rows of each batch; None for one.
 
   Returns:
