@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from attn import masks
-from attn.modules import CachePlan, CausalLM, CausalLMConfig
+from attn.modules import (
+  CachePlan,
+  CausalLM,
+  CausalLMConfig,
+  MultiHeadAttention,
+)
 from attn.modules.attentions import WORDS
-from attn.modules.cache import KeyValueCache, held_positions
+from attn.modules.cache import KeyValueCache
 from tests.checks import assert_close, compile_fast
 from tests.module_cases import random_parameters
 
@@ -202,8 +207,14 @@ def test_no_more_is_kept_than_the_mask_can_show(attention: str, slots: int):
       mutable=['cache'],
     )
   )
-  shapes = {x.shape for x in jax.tree.leaves(state)}
-  assert shapes == {(2, slots, 4, 8)}
+  for layer in state['cache'].values():
+    shapes = {name: x.shape for name, x in layer['attention']['cache'].items()}
+    assert shapes == {
+      'key': (2 * 4, slots, 8),
+      'value': (2 * 4, slots, 8),
+      'places': (2, slots),
+      'spoiled': (2, slots),
+    }
 
 
 def test_one_vector_a_token_is_kept_of_latent_attention():
@@ -218,7 +229,7 @@ def test_one_vector_a_token_is_kept_of_latent_attention():
   )
   kept = state['cache']['block_0']['attention']['cache']
   assert kept['latent'].shape == (2, 20, 7)
-  assert kept['place'].shape == (2, 20, 1, 16)
+  assert kept['place'].shape == (2, 20, 16)
 
 
 @pytest.mark.parametrize(('slots', 'pinned'), [(1, 0), (5, 0), (5, 2), (6, 5)])
@@ -239,13 +250,61 @@ def test_slots_hold_what_was_written_there(slots: int, pinned: int):
     )
     turn = pinned + (place - pinned) % (slots - pinned)
     by_hand[place if place < pinned else turn] = place
-    held = held_positions(slots, pinned, jnp.array([place + 1]))[0].tolist()
-    assert held == by_hand
-    for position, kept in zip(held, recalled.kept['key'][0].tolist()):
+    for position, kept in zip(by_hand, recalled.kept['key'][0].tolist()):
       if position >= 0:
         assert kept == [position + 0.5] * 2
     seen = recalled.mask[0, 0, 0].tolist()
-    assert seen == [position >= 0 for position in held]
+    assert seen == [position >= 0 for position in by_hand]
+
+
+def test_what_was_taken_back_is_not_seen():
+  """Three tokens are read, and the second is replaced."""
+  cache, variables = KeyValueCache(4), {}
+  for place in (0, 1, 2, 1):
+    recalled, variables = cache.apply(
+      variables,
+      jnp.array([[place]]),
+      {'key': jnp.full((1, 1, 2), place + 0.5)},
+      num_heads=1,
+      mask=~masks.from_fn(lambda b, n, q, k: q < 0),
+      score_mod=None,
+      mutable=['cache'],
+    )
+  assert recalled.mask[0, 0, 0].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize('name', ['key', 'value'])
+@pytest.mark.parametrize(
+  'options', [{}, {'sigmoid_of': 5}, {'score': 'additive'}, {'sinks': True}]
+)
+def test_a_token_that_is_not_finite_spoils_only_who_sees_it(name: str, options):
+  """Its key or value; a window of three, one token at a time."""
+  layer = MultiHeadAttention(num_heads=2, cache=KeyValueCache(5), **options)
+  x = np.random.default_rng(1).normal(size=(1, 7, 8)).astype(np.float32)
+  first = layer.clone(cache=KeyValueCache(5, first=True, parent=None))
+  parameters = first.init(
+    jax.random.key(0),
+    x[:, :1],
+    mask=masks.causal(),
+    positions=jnp.zeros((1, 1), int),
+  )
+  bad = jax.tree.map(jnp.copy, parameters['params'])
+  outs, state = [], {}
+  for place in range(7):
+    params = parameters['params']
+    if place == 2:
+      # The value of one entry of one head.
+      kernel = bad[name]['kernel'].at[:, 3].set(jnp.inf)
+      params = params | {name: {'kernel': kernel}}
+    out, state = layer.apply(
+      {'params': params} | state,
+      x[:, place : place + 1],
+      mask=masks.causal() & masks.sliding_window(2, 0),
+      positions=jnp.array([[place]]),
+      mutable=['cache'],
+    )
+    outs.append(np.isnan(np.asarray(out)).any())
+  assert outs == [False, False, True, True, True, False, False]
 
 
 def test_padding_is_not_kept_and_old_tokens_are_given_up():

@@ -170,7 +170,7 @@ def _scores(
   if call.score_mod is not None:
     # A derivative that is NaN at a hidden score would pass through 0 * NaN.
     shown = finite if mask is None else finite & mask
-    scores = _modify(call.score_mod, jnp.where(shown, scores, 0), b, n)
+    scores = modify(call.score_mod, jnp.where(shown, scores, 0), b, n)
   if bias is not None:
     scores = scores + bias.astype(scores.dtype)
   # A score of -inf is as good as a mask, also where the key is NaN.
@@ -189,7 +189,8 @@ def _zero_unless_finite(x: Array) -> tuple[Array, Array]:
   return jnp.where(finite[:, None], x, 0), finite
 
 
-def _modify(score_mod: ScoreMod, scores: Array, b: Array, n: Array) -> Array:
+def modify(score_mod: ScoreMod, scores: Array, b: Array, n: Array) -> Array:
+  """Each score of one head, [T, S], through the mod."""
   queries, keys = (jnp.arange(size, dtype=jnp.int32) for size in scores.shape)
   one_query = jax.vmap(score_mod, in_axes=(0, None, None, None, 0))
   all_queries = jax.vmap(one_query, in_axes=(0, None, None, 0, None))

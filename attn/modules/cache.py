@@ -1,10 +1,10 @@
 """Keys and values of tokens that were read, kept for those that follow.
 
 A cache has a fixed number of slots, so one compiled program serves every token.
-Which token a slot holds follows from how many were read, and is not stored: the
-first `pinned` tokens keep a slot each, the others take turns.
+The first `pinned` tokens keep a slot each, the others take turns.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,14 +21,28 @@ class Recalled(NamedTuple):
   """What a call may attend to, its own tokens included.
 
   Attributes:
-    kept: Name -> [B, S, ...], as the cache was given it.
+    finite: Name -> [B, S, ...], as the cache was given it, but 0 where a token
+      has a NaN or Inf.
+    spoiled: bool[B, S], which tokens these are; None where `finite` is as it
+      was given.
     mask: Of the call.
     score_mod: Of the call.
   """
 
-  kept: dict[str, Array]
+  finite: dict[str, Array]
+  spoiled: Array | None
   mask: Array | Mask | None
   score_mod: ScoreMod | None
+
+  @property
+  def kept(self) -> dict[str, Array]:
+    """Name -> [B, S, ...], NaN where a token has a NaN or Inf."""
+    if self.spoiled is None:
+      return self.finite
+    return {
+      name: jnp.where(_beside(self.spoiled, x), jnp.nan, x)
+      for name, x in self.finite.items()
+    }
 
 
 class KeyValueCache(nn.Module):
@@ -37,6 +51,10 @@ class KeyValueCache(nn.Module):
   Masks and mods are asked about the places that tokens have in their text,
   wherever these are kept: so any of them serves, and an old token that a mask
   hides may lose its slot to a new one.
+
+  Arrays with heads are kept with these first, [B K, S, H], in the order that
+  products read them.  Whether a token is finite is found out when it is kept,
+  once, and not whenever it is recalled.
 
   Attributes:
     slots: C, the most tokens that are kept.
@@ -85,20 +103,47 @@ class KeyValueCache(nn.Module):
     if positions is None:
       raise ValueError('positions: got none, wanted places: there is a cache')
     slots = self._slots(positions)
-    kept = {}
-    for name, x in new.items():
-      shape = x.shape[0], self.slots, *x.shape[2:]
-      store = self.variable('cache', name, jnp.zeros, shape, x.dtype)
-      store.value = _write(store.value, slots, x)
-      kept[name] = store.value
+    whole = functools.reduce(jnp.logical_and, map(_is_finite, new.values()))
+    finite = {
+      name: self._keep(name, slots, jnp.where(_beside(~whole, x), 0, x))
+      for name, x in new.items()
+    }
+    spoiled = self._keep('spoiled', slots, ~whole)
+    # From 1 on: 0 is a slot that is empty.
+    held = self._keep('places', slots, positions.astype(jnp.int32) + 1) - 1
     if self.first:
-      return Recalled(new, mask, score_mod)
-    held = held_positions(self.slots, self.pinned, positions.max(-1) + 1)
+      return Recalled(new, None, mask, score_mod)
+    last = positions.max(-1, keepdims=True)
+    # A later token is one that was taken back.
+    held = jnp.where(held <= last, held, -1)
     if not isinstance(mask, Mask):
       raise TypeError(f'mask: got {type(mask).__name__}, wanted a mask object')
     if score_mod is not None:
       score_mod = _of_places(score_mod, positions, held)
-    return Recalled(kept, _seen(mask, num_heads, positions, held), score_mod)
+    seen = _seen(mask, num_heads, positions, held)
+    return Recalled(finite, spoiled, seen, score_mod)
+
+  def _keep(self, name: str, slots: Array, x: Array) -> Array:
+    """Write [B, T, ...] into the slots; all that is kept, [B, S, ...]."""
+    batch, heads = len(x), x.shape[2:3] if x.ndim == 4 else ()
+    if heads:
+      # Heads are batches of products, and XLA copies what has two such axes.
+      x = jnp.moveaxis(x, 2, 1).reshape(-1, x.shape[1], x.shape[3])
+    shape = len(x), self.slots, *x.shape[2:]
+    store = self.variable('cache', name, jnp.zeros, shape, x.dtype)
+    if slots.shape == (1, 1):
+      # A scatter of one row takes a loop on a CPU.
+      store.value = jax.lax.dynamic_update_slice_in_dim(
+        store.value, x, slots[0, 0], axis=1
+      )
+    else:
+      rows = jnp.arange(len(x))[:, None]
+      where = jnp.repeat(slots, len(x) // batch, axis=0)
+      store.value = store.value.at[rows, where].set(x, mode='drop')
+    if not heads:
+      return store.value
+    kept = store.value.reshape(batch, *heads, *store.value.shape[1:])
+    return jnp.moveaxis(kept, 1, 2)
 
   def _slots(self, positions: Array) -> Array:
     """int32[B, T], where each token is kept; `slots` for nowhere."""
@@ -111,38 +156,14 @@ class KeyValueCache(nn.Module):
     return jnp.where(nowhere, self.slots, slots).astype(jnp.int32)
 
 
-def held_positions(slots: int, pinned: int, lengths: Array) -> Array:
-  """Which token each slot holds once so many were read.
-
-  Args:
-    slots: C.
-    pinned: Of which so many for the first tokens.
-    lengths: int[B], tokens read.
-
-  Returns:
-    int32[B, C], places in the text; -1 for a slot that is still empty.
-
-  Example:
-    >>> held_positions(4, 1, jnp.array([0, 3, 6]))
-    Array([[-1, -1, -1, -1],
-           [ 0,  1,  2, -1],
-           [ 0,  4,  5,  3]], dtype=int32)
-  """
-  slot = jnp.arange(slots, dtype=jnp.int32)
-  last = lengths.astype(jnp.int32)[:, None] - 1
-  # The newest token whose turn falls on the slot.
-  rolling = last - (last - slot) % (slots - pinned)
-  newest = jnp.where(slot < pinned, slot, rolling)
-  return jnp.where((newest <= last) & (newest >= slot), newest, -1)
+def _is_finite(x: Array) -> Array:
+  """bool[B, T], of [B, T, ...]."""
+  return jnp.isfinite(x).all(tuple(range(2, x.ndim)))
 
 
-def _write(store: Array, slots: Array, x: Array) -> Array:
-  if slots.shape == (1, 1):
-    start = 0, slots[0, 0], *(0 for _ in x.shape[2:])
-    # A scatter of one row takes a loop on a CPU.
-    return jax.lax.dynamic_update_slice(store, x, start)
-  rows = jnp.arange(len(slots))[:, None]
-  return store.at[rows, slots].set(x, mode='drop')
+def _beside(tokens: Array, x: Array) -> Array:
+  """[B, S] with as many axes as x [B, S, ...]."""
+  return tokens.reshape(tokens.shape + (1,) * (x.ndim - 2))
 
 
 def _seen(mask: Mask, num_heads: int, queries: Array, keys: Array) -> Array:

@@ -91,14 +91,15 @@ class DifferentialAttention(nn.Module):
     key = rotate(key, positions, self.rope_base)
     of_places = self.score_mod
     if self.cache is not None:
-      kept, mask, of_places = self.cache(
+      recalled = self.cache(
         positions,
         {'key': key, 'value': value},
         num_heads=2 * heads,
         mask=mask,
         score_mod=of_places,
       )
-      key, value = kept['key'], kept['value']
+      mask, of_places = recalled.mask, recalled.score_mod
+      key, value = recalled.kept['key'], recalled.kept['value']
     both = functools.partial(
       attention,
       query,

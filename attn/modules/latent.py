@@ -96,14 +96,15 @@ class LatentAttention(nn.Module):
     w_value = self.param('value', _UP, shape).astype(x.dtype)
     of_places, recalls = self.score_mod, False
     if self.cache is not None:
-      kept, mask, of_places = self.cache(
+      recalled = self.cache(
         positions,
         {'latent': latent, 'place': place},
         num_heads=heads,
         mask=mask,
         score_mod=of_places,
       )
-      latent, place = kept['latent'], kept['place']
+      mask, of_places = recalled.mask, recalled.score_mod
+      latent, place = recalled.kept['latent'], recalled.kept['place']
       recalls = not self.cache.first
     if recalls:
       query = jnp.einsum('...nh,rnh->...nr', query, w_key)

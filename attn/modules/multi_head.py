@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from attn.additive import additive_attention
+from attn.backends.kept import attend_to_finite
 from attn.call import ScoreMod
 from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
@@ -145,25 +146,31 @@ class MultiHeadAttention(nn.Module):
     query, key, value = self._project(x, source, head_dim)
     query = rotate(query, positions, self.rope_base)
     key = rotate(key, source_positions, self.rope_base)
-    score_mod = self._score_mod(score_mod)
+    drop = self.dropout_rate > 0 and not deterministic
+    score_mod, spoiled = self._score_mod(score_mod), None
     if self.cache is not None:
-      kept, mask, score_mod = self.cache(
+      recalled = self.cache(
         positions,
         {'key': key, 'value': value},
         num_heads=self.num_heads,
         mask=mask,
         score_mod=score_mod,
       )
+      mask, score_mod = recalled.mask, recalled.score_mod
+      kept = recalled.kept
+      if self._takes_finite() and not drop:
+        kept, spoiled = recalled.finite, recalled.spoiled
       key, value = kept['key'], kept['value']
-    attend = self._attend(query, key, mask, score_mod)
+    attend = self._attend(query, key, mask, score_mod, spoiled)
     if self.capture_weights:
       self.sow('intermediates', 'weights', weights_of(attend, key))
-    drop = self.dropout_rate > 0 and not deterministic
-    context = attend(
-      value,
-      dropout_rate=self.dropout_rate if drop else 0.0,
-      rng=self.make_rng('dropout') if drop else None,
-    )
+    dropout: dict[str, Any] = {}
+    if drop:
+      dropout = {
+        'dropout_rate': self.dropout_rate,
+        'rng': self.make_rng('dropout'),
+      }
+    context = attend(value, **dropout)
     return Linear(
       width, use_bias=self.use_bias, kernel_init=self.out_init, name='out'
     )(merge_heads(context))
@@ -206,6 +213,7 @@ class MultiHeadAttention(nn.Module):
     key: Array,
     mask: Array | Mask | None,
     score_mod: ScoreMod | None,
+    spoiled: Array | None,
   ) -> Callable[..., Array]:
     """(value, **dropout) -> context."""
     heads, head_dim = query.shape[-2:]
@@ -227,14 +235,31 @@ class MultiHeadAttention(nn.Module):
       'mask': mask,
       'scale': scale,
       'score_mod': score_mod,
-      'implementation': self.implementation,
     }
+    if spoiled is not None:
+      return functools.partial(
+        attend_to_finite,
+        query,
+        key,
+        spoiled=spoiled,
+        sink=self._sink(),
+        **options,
+      )
+    options['implementation'] = self.implementation
     if self.sigmoid_of is None:
       options['sink'] = self._sink()
       return functools.partial(attention, query, key, **options)
     shift = -math.log(self.sigmoid_of)
     return functools.partial(
       sigmoid_attention, query, key, shift=shift, **options
+    )
+
+  def _takes_finite(self) -> bool:
+    """Whether what is kept is attended to without another look."""
+    return (
+      self.score != 'additive'
+      and self.sigmoid_of is None
+      and self.implementation is None
     )
 
   def _attend_additively(
