@@ -25,6 +25,7 @@ _FLOORS = (
   ('variants',),
   ('',),  # attn itself: the names it exports
   ('modules.',),
+  ('interop.',),
   ('training.',),
 )
 

@@ -367,6 +367,7 @@ class ErrorsTest(parameterized.TestCase):
     (_layer(dropout_rate=-0.1), r'dropout_rate: got -0.1, wanted a prob'),
     (_layer(dropout_rate=1.1), r'dropout_rate: got 1.1, wanted a prob'),
     (_layer(dropout_rate=float('nan')), r'dropout_rate: got nan, wanted a p'),
+    (_layer(out_dim=-1), r'out_dim: got -1, wanted at least 0, or None'),
     (_layer(score_mod=lambda *_: 0), r'score_mod: returned .*int32'),
   )
   def test_attributes(self, layer, message):

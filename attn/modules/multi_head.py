@@ -58,6 +58,9 @@ class MultiHeadAttention(nn.Module):
       much one token cares for another is mutual.  K is N.
     dropout_rate: Applied to the weights, with the 'dropout' rng.
     use_bias: Add a bias to the four projections.
+    out_bias: Add one to the last; as use_bias if None.
+    out_dim: Width of the output; D if None.  0 leaves W_out out: the output is
+      the heads' contexts side by side.
     kernel_init: Initialiser of W_query, W_key and W_value.
     out_init: Initialiser of W_out.
     score_mod: As in `attn.attention`.
@@ -104,6 +107,8 @@ class MultiHeadAttention(nn.Module):
   shared_query_key: bool = False
   dropout_rate: float = 0.0
   use_bias: bool = False
+  out_bias: bool | None = None
+  out_dim: int | None = None
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   score_mod: ScoreMod | None = None
@@ -118,6 +123,7 @@ class MultiHeadAttention(nn.Module):
     self,
     x: Array,
     source: Array | None = None,
+    value_source: Array | None = None,
     *,
     mask: Array | Mask | None = None,
     score_mod: ScoreMod | None = None,
@@ -130,6 +136,7 @@ class MultiHeadAttention(nn.Module):
     Args:
       x: float[*B, T, D].
       source: float[*B, S, Ds], where keys and values come from; x if None.
+      value_source: float[*B, S, Dv], where values come from; source if None.
       mask: As in `attn.attention`.
       score_mod: As in `attn.attention`; applied after the layer's own.
       positions: int[*B, T] for the rotation; 0, 1, ... if None.
@@ -137,13 +144,13 @@ class MultiHeadAttention(nn.Module):
       deterministic: Without dropout.
 
     Returns:
-      float[*B, T, D].
+      float[*B, T, D], or as out_dim says.
     """
     check_rate('dropout_rate', self.dropout_rate)
-    width, head_dim = x.shape[-1], self._head_dim(x.shape[-1])
+    head_dim = self._head_dim(x.shape[-1])
     if source is None:
       source, source_positions = x, positions
-    query, key, value = self._project(x, source, head_dim)
+    query, key, value = self._project(x, source, value_source, head_dim)
     query = rotate(query, positions, self.rope_base)
     key = rotate(key, source_positions, self.rope_base)
     drop = self.dropout_rate > 0 and not deterministic
@@ -171,12 +178,26 @@ class MultiHeadAttention(nn.Module):
         'rng': self.make_rng('dropout'),
       }
     context = attend(value, **dropout)
+    return self._out(merge_heads(context), x.shape[-1])
+
+  def _out(self, context: Array, width: int) -> Array:
+    if self.out_dim is not None:
+      width = self.out_dim
+    if width < 0:
+      raise ValueError(f'out_dim: got {width}, wanted at least 0, or None')
+    if not width:
+      return context
+    use_bias = self.use_bias if self.out_bias is None else self.out_bias
     return Linear(
-      width, use_bias=self.use_bias, kernel_init=self.out_init, name='out'
-    )(merge_heads(context))
+      width, use_bias=use_bias, kernel_init=self.out_init, name='out'
+    )(context)
 
   def _project(
-    self, x: Array, source: Array, head_dim: int
+    self,
+    x: Array,
+    source: Array,
+    value_source: Array | None,
+    head_dim: int,
   ) -> tuple[Array, Array, Array]:
     """Queries, keys and values, split into heads."""
     heads, kv_heads = self.num_heads, self._kv_heads()
@@ -186,7 +207,11 @@ class MultiHeadAttention(nn.Module):
       make_key = make_query
     else:
       make_key = self._weights('key', kv_heads * head_dim)
-    if source is not x:
+    if value_source is not None:
+      (query,) = side_by_side(x, [make_query])
+      (key,) = side_by_side(source, [make_key])
+      (value,) = side_by_side(value_source, [make_value])
+    elif source is not x:
       (query,) = side_by_side(x, [make_query])
       key, value = side_by_side(source, [make_key, make_value])
     elif self.shared_query_key:
