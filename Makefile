@@ -42,8 +42,8 @@ ifeq ($(PYTHON312),)
 else
 	$(PYTHON312) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet jax flax optax chex absl-py \
-	  ml_collections orbax-checkpoint grain tensorboardX rich sacrebleu tokenizers matplotlib \
-	  pytest pytest-xdist hypothesis
+	  ml_collections orbax-checkpoint grain tensorboardX rich sacrebleu safetensors tokenizers matplotlib \
+	  flatbuffers pytest pytest-xdist hypothesis
 	$(NEWEST)/bin/python -m pytest -n 2 -m smoke tests
 endif
 

@@ -145,6 +145,68 @@ def check_request(
     )
 
 
+def read_prompts(
+  model: CausalLM, slots: int, params: Any, tokens: Array, lengths: Array
+) -> tuple[Array, Any]:
+  """Read what texts begin with.
+
+  Args:
+    model: The model.
+    slots: The most tokens that any layer keeps.
+    params: Its parameters.
+    tokens: int32[B, P], padded at the end.
+    lengths: int32[B], how many of them are real.
+
+  Returns:
+    Logits of the token that comes next, float32[B, V], and the cache.
+  """
+  places = jnp.arange(tokens.shape[1])
+  logits, state = model.apply(
+    {'params': params},
+    tokens,
+    positions=jnp.where(places < lengths[:, None], places, -1),
+    prefix_length=prefix_of(model, lengths),
+    cache=CachePlan(slots, first=True),
+    mutable=['cache'],
+  )
+  last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)
+  return last[:, 0], state.get('cache', {})
+
+
+def read_token(
+  model: CausalLM,
+  slots: int,
+  params: Any,
+  cache: Any,
+  token: Array,
+  lengths: Array,
+  prefix: Array | None,
+) -> tuple[Array, Any]:
+  """Read one token more of each text.
+
+  Args:
+    model: As in `read_prompts`.
+    slots: As in `read_prompts`.
+    params: As in `read_prompts`.
+    cache: What was read before.
+    token: int32[B].
+    lengths: int32[B], tokens read before.
+    prefix: How much of each text is read both ways, from `prefix_of`.
+
+  Returns:
+    As `read_prompts`.
+  """
+  logits, state = model.apply(
+    {'params': params, 'cache': cache},
+    token[:, None],
+    positions=lengths[:, None],
+    prefix_length=prefix,
+    cache=CachePlan(slots),
+    mutable=['cache'],
+  )
+  return logits[:, 0], state.get('cache', {})
+
+
 def prefix_of(model: CausalLM, lengths: Array) -> Array | None:
   """How much of each prompt is read both ways; None where nothing is."""
   if model.config.pattern != 'prefix':
@@ -162,23 +224,14 @@ def _read(
   rngs: Array,
 ) -> _Texts:
   """Read the prompts, tokens [B, P]."""
-  places = jnp.arange(tokens.shape[1])
-  is_real = places < lengths[:, None]
-  logits, state = model.apply(
-    {'params': params},
-    tokens,
-    positions=jnp.where(is_real, places, -1),
-    prefix_length=prefix_of(model, lengths),
-    cache=CachePlan(slots, first=True),
-    mutable=['cache'],
-  )
-  last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
+  last, cache = read_prompts(model, slots, params, tokens, lengths)
+  is_real = jnp.arange(tokens.shape[1]) < lengths[:, None]
   rows = jnp.arange(len(tokens))[:, None]
   occurred = jnp.zeros(last.shape, bool)
   # A token that is padding is kept out of the vocabulary.
   found = jnp.where(is_real, tokens, last.shape[-1])
   occurred = occurred.at[rows, found].set(True, mode='drop')
-  return _Texts(state.get('cache', {}), lengths, last, occurred, rngs)
+  return _Texts(cache, lengths, last, occurred, rngs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames='texts')
@@ -197,13 +250,8 @@ def _write(
     rngs = jax.vmap(jax.random.fold_in)(texts.rngs, texts.lengths)
     seen = texts.occurred if penalised else None
     token = draw(texts.logits, sampling, rngs, seen)
-    logits, state = model.apply(
-      {'params': params, 'cache': texts.cache},
-      token[:, None],
-      positions=texts.lengths[:, None],
-      prefix_length=prefix,
-      cache=CachePlan(slots),
-      mutable=['cache'],
+    logits, cache = read_token(
+      model, slots, params, texts.cache, token, texts.lengths, prefix
     )
     occurred = texts.occurred
     if penalised:
@@ -211,9 +259,9 @@ def _write(
         token, occurred.shape[-1], dtype=bool
       )
     after = texts._replace(
-      cache=state.get('cache', {}),
+      cache=cache,
       lengths=texts.lengths + 1,
-      logits=logits[:, 0],
+      logits=logits,
       occurred=occurred,
     )
     return after, token
