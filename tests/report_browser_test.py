@@ -1,13 +1,22 @@
 """The report: what a real browser makes of it."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 from matplotlib import image
 
 from attn.training.artifacts import word_starts
+from tests.browsing import (
+  choose,
+  in_browser,
+  place,
+  point,
+  reading,
+  selected,
+  settle,
+  tints,
+)
 from tests.report_cases import (
   ALIGNMENT,
   HISTORY,
@@ -18,103 +27,8 @@ from tests.report_cases import (
   L,
   N,
   visible,
-  write,
   write_nasty,
 )
-
-CHROMIUM = shutil.which('chromium')
-in_browser = pytest.mark.skipif(
-  CHROMIUM is None, reason='no chromium on the PATH: apt install chromium'
-)
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-  from playwright import sync_api
-
-  switches = 'no-sandbox disable-gpu disable-quic no-first-run disable-sync '
-  switches += 'disable-background-networking disable-component-update'
-  with sync_api.sync_playwright() as playwright:
-    context = playwright.chromium.launch_persistent_context(
-      tmp_path_factory.mktemp('profile'),
-      executable_path=CHROMIUM,
-      args=[f'--{switch}' for switch in switches.split()],
-      offline=True,
-      # Tints are read at once, not while they change.
-      reduced_motion='reduce',
-      viewport={'width': 1280, 'height': 1000},
-    )
-    context.set_default_timeout(10_000)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def visit(browser, tmp_path):
-  """Opens a report, and complains of whatever the browser complains of."""
-  complaints, requests, pages = [], [], []
-
-  def visit(write=write, scheme='light', width=1280, **changes):
-    path = write(tmp_path / 'report.html', **changes)
-    page = browser.new_page()
-    pages.append(page)
-    page.on('console', lambda message: complaints.append(message.text))
-    page.on('pageerror', lambda error: complaints.append(str(error)))
-    page.on('request', lambda request: requests.append(request.url))
-    page.emulate_media(color_scheme=scheme, reduced_motion='reduce')
-    page.set_viewport_size({'width': width, 'height': 1000})
-    page.goto(path.as_uri())
-    settle(page)
-    return page
-
-  yield visit
-  assert complaints == []
-  assert [url for url in requests if not url.startswith('data:')] == [
-    (tmp_path / 'report.html').as_uri() for _ in pages
-  ]
-  for page in pages:
-    page.close()
-
-
-def settle(page):
-  """Waits for what is shown at most once a frame."""
-  page.evaluate(
-    'new Promise((done) => requestAnimationFrame(() => '
-    'requestAnimationFrame(done)))'
-  )
-
-
-def place(page, t):
-  """Where a character is on the screen."""
-  cell = page.locator(f'#character-{t}')
-  cell.scroll_into_view_if_needed()
-  box = cell.bounding_box()
-  return box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
-
-
-def point(page, t):
-  """Moves the mouse onto a character."""
-  x, y = place(page, t)
-  page.mouse.move(x, y)
-  settle(page)
-  return x, y
-
-
-def choose(page, layer, head):
-  page.select_option('#layer', label=str(layer))
-  page.select_option('#head', label=str(head))
-  settle(page)
-
-
-def tints(page, box='#story'):
-  """The opacity of the tint behind every character."""
-  colors = page.eval_on_selector_all(
-    f'{box} .cell',
-    'cells => cells.map(cell => getComputedStyle(cell).backgroundColor)',
-  )
-  # rgb(r, g, b) where it is whole, rgba(r, g, b, a) where it is not.
-  numbers = [re.findall(r'[\d.]+', color) for color in colors]
-  return np.array([float(number[3]) if number[3:] else 1 for number in numbers])
 
 
 def gaze(layer, head, t):
@@ -125,20 +39,6 @@ def gaze(layer, head, t):
 def words():
   starts = word_starts(TEXT)
   return list(zip(starts, [*starts[1:], len(TEXT)]))
-
-
-def selected(page):
-  marked = page.eval_on_selector_all(
-    '#story .looks', 'cells => cells.map(cell => +cell.dataset.t)'
-  )
-  chosen = page.get_attribute('#story', 'aria-activedescendant')
-  assert page.get_attribute(f'#{chosen}', 'aria-selected') == 'true'
-  assert int(chosen.removeprefix('character-')) in marked
-  return marked
-
-
-def reading(page):
-  return page.inner_text('#reading').replace('\n', ' ')
 
 
 @in_browser

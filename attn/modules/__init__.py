@@ -5,6 +5,7 @@ from attn.modules.bahdanau import AdditiveGRU
 from attn.modules.block import FeedForward, TransformerBlock
 from attn.modules.bottleneck import BottleneckGRU, ReversedLSTM
 from attn.modules.cache import KeyValueCache
+from attn.modules.calls import HeadCall, calls_of
 from attn.modules.causal_lm import CausalLM
 from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.differential import DifferentialAttention
@@ -45,6 +46,7 @@ __all__ = [
   'EncoderDecoder',
   'EncoderDecoderConfig',
   'FeedForward',
+  'HeadCall',
   'KeyValueAttention',
   'KeyValueCache',
   'LSTMStack',
@@ -61,6 +63,7 @@ __all__ = [
   'TransformerBlock',
   'TranslationTransformer',
   'attention_fn',
+  'calls_of',
   'make_encoder_decoder',
   'open_forget_gates',
   'run_cell',

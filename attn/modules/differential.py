@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.cache import KeyValueCache
+from attn.modules.calls import show_call
 from attn.modules.linear import Linear
 from attn.modules.multi_head import rotate, weights_of
 
@@ -100,34 +102,21 @@ class DifferentialAttention(nn.Module):
       )
       mask, of_places = recalled.mask, recalled.score_mod
       key, value = recalled.kept['key'], recalled.kept['value']
+    options: dict[str, Any] = {'mask': mask, 'score_mod': of_places}
     both = functools.partial(
-      attention,
-      query,
-      key,
-      mask=mask,
-      score_mod=of_places,
-      implementation=self.implementation,
+      attention, query, key, implementation=self.implementation, **options
     )
-    attend = self._difference(both)
+    share = self._share()
+    attend = _difference(both, share)
+    show_call(
+      self, attend, query, key, kind='difference', number=share, **options
+    )
     if self.capture_weights:
       self.sow('intermediates', 'weights', weights_of(attend, value))
     scale = 1 - self._first_share()
     context = nn.RMSNorm(name='norm', dtype=x.dtype)(attend(value)) * scale
     out = Linear(width, kernel_init=self.out_init, name='out')
     return out(merge_heads(context))
-
-  def _difference(
-    self, both: Callable[[Array], Array]
-  ) -> Callable[[Array], Array]:
-    share = self._share()
-
-    def attend(value: Array) -> Array:
-      # Heads 2 n and 2 n + 1 look at the same value.
-      context = both(jnp.repeat(value, 2, axis=-2))
-      first, second = context[..., ::2, :], context[..., 1::2, :]
-      return first - share.astype(first.dtype) * second
-
-    return attend
 
   def _first_share(self) -> float:
     return 0.8 - 0.6 * math.exp(-0.3 * self.layer)
@@ -145,3 +134,15 @@ class DifferentialAttention(nn.Module):
       )
     )
     return jnp.exp(a1 @ b1) - jnp.exp(a2 @ b2) + self._first_share()
+
+
+def _difference(
+  both: Callable[[Array], Array], share: Array
+) -> Callable[[Array], Array]:
+  def attend(value: Array) -> Array:
+    # Heads 2 n and 2 n + 1 look at the same value.
+    context = both(jnp.repeat(value, 2, axis=-2))
+    first, second = context[..., ::2, :], context[..., 1::2, :]
+    return first - share.astype(first.dtype) * second
+
+  return attend

@@ -1,6 +1,7 @@
 """Keys and values of all heads from one short vector a token."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.cache import KeyValueCache
+from attn.modules.calls import show_call
 from attn.modules.linear import Linear
 from attn.modules.multi_head import rotate, weights_of
 
@@ -114,15 +116,17 @@ class LatentAttention(nn.Module):
       key = jnp.einsum('...r,rnh->...nh', latent, w_key)
       value = jnp.einsum('...r,rnh->...nh', latent, w_value)
       place = jnp.broadcast_to(place, (*key.shape[:-1], place.shape[-1]))
+    asked = jnp.concatenate([query, turn], -1)
+    told = jnp.concatenate([key, place], -1)
+    options: dict[str, Any] = {
+      'mask': mask,
+      'score_mod': of_places,
+      'scale': (width // heads + turn.shape[-1]) ** -0.5,
+    }
     attend = functools.partial(
-      attention,
-      jnp.concatenate([query, turn], -1),
-      jnp.concatenate([key, place], -1),
-      mask=mask,
-      score_mod=of_places,
-      scale=(width // heads + turn.shape[-1]) ** -0.5,
-      implementation=self.implementation,
+      attention, asked, told, implementation=self.implementation, **options
     )
+    show_call(self, attend, asked, told, **options)
     if self.capture_weights:
       self.sow('intermediates', 'weights', weights_of(attend, key))
     context = attend(value)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.cache import KeyValueCache
+from attn.modules.calls import show_call
 from attn.modules.linear import Linear
 from attn.modules.multi_head import rotate, weights_of
 from attn.precision import at_least_float32
@@ -90,6 +91,8 @@ class LinearAttention(nn.Module):
         mask=mask,
         implementation=self.implementation,
       )
+      features = linear_features(query), linear_features(key)
+      show_call(self, attend, *features, kind='linear', scale=1.0, mask=mask)
       if self.capture_weights:
         self.sow('intermediates', 'weights', weights_of(attend, key))
       context = attend(value)

@@ -17,6 +17,7 @@ from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.mods import compose
 from attn.modules.cache import KeyValueCache
+from attn.modules.calls import show_call
 from attn.modules.linear import Linear, LinearWeights, side_by_side
 from attn.modules.relative_bias import RelativeBias
 from attn.positions import apply_rope
@@ -273,11 +274,15 @@ class MultiHeadAttention(nn.Module):
     options['implementation'] = self.implementation
     if self.sigmoid_of is None:
       options['sink'] = self._sink()
-      return functools.partial(attention, query, key, **options)
+      attend = functools.partial(attention, query, key, **options)
+      show_call(self, attend, query, key, **options)
+      return attend
     shift = -math.log(self.sigmoid_of)
-    return functools.partial(
+    attend = functools.partial(
       sigmoid_attention, query, key, shift=shift, **options
     )
+    show_call(self, attend, query, key, kind='sigmoid', number=shift, **options)
+    return attend
 
   def _takes_finite(self) -> bool:
     """Whether what is kept is attended to without another look."""
@@ -312,6 +317,7 @@ class MultiHeadAttention(nn.Module):
         implementation=self.implementation,
       )
 
+    show_call(self, attend, query, key, kind='additive', number=v, mask=mask)
     return attend
 
   def _kv_heads(self) -> int:

@@ -5,13 +5,8 @@ weights are part of it, and its content security policy forbids the rest.
 """
 
 import base64
-import hashlib
-import html
-import importlib.resources
-import json
 import math
 import numbers
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,9 +18,9 @@ from attn.training.artifacts import (
   accuracy_in,
   check_positions,
   check_weights,
-  replace_file,
   word_starts,
 )
+from attn.training.page import embed, escape, gaze_section, write_page
 from attn.training.task import Alignment
 
 # More points than a curve on a screen has pixels only make the file larger.
@@ -89,8 +84,6 @@ def write_report(
   """
   weights = check_weights(text, weights, may_be_empty=True)
   check_positions('marked', marked, len(text))
-  style = _resource('report.css')
-  script = "'use strict';\n" + '\n'.join(_resource(x) for x in _SCRIPTS)
   curves = {
     'train': _curve(history, 'train', 'loss'),
     'validation': _curve(history, 'validation', 'loss'),
@@ -115,57 +108,26 @@ def write_report(
     'alignments': [_alignment(each) for each in alignments],
   }
   parts = {
-    # Only this style and this script are obeyed, whatever a story says.
-    'policy': (
-      f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-      f"script-src '{_digest(script)}'"
-    ),
-    'title': _escape(title),
-    'style': style,
+    'title': escape(title),
     'summary': '\n'.join(
-      f'<tr><th scope="row">{_escape(name.replace("_", " "))}</th>'
-      f'<td>{_escape(_format(value))}</td></tr>'
+      f'<tr><th scope="row">{escape(name.replace("_", " "))}</th>'
+      f'<td>{escape(_format(value))}</td></tr>'
       for name, value in summary.items()
     ),
+    'gaze': gaze_section('character'),
     'samples': '\n'.join(
-      f'<blockquote>{_escape(sample)}</blockquote>' for sample in samples
+      f'<blockquote>{escape(sample)}</blockquote>' for sample in samples
     ),
     'samples_hidden': '' if samples else ' hidden',
-    'data': _embed(data),
-    'script': script,
+    'data': embed(data),
   }
-  # In one pass: braces in a story are not looked at again.
-  page = re.sub(
-    r'\{\{(\w+)\}\}',
-    lambda match: parts[match[1]],
-    _resource('report.html.template'),
+  write_page(
+    path,
+    'report.html.template',
+    styles=['report.css'],
+    scripts=_SCRIPTS,
+    parts=parts,
   )
-  # Half a surrogate pair has no UTF-8; a browser shows its reference as '�'.
-  replace_file(path, page.encode('utf-8', 'xmlcharrefreplace'))
-
-
-def _resource(name: str) -> str:
-  folder = importlib.resources.files('attn.training')
-  return folder.joinpath(name).read_text(encoding='utf-8')
-
-
-def _digest(source: str) -> str:
-  digest = hashlib.sha256(source.encode()).digest()
-  return f'sha256-{base64.b64encode(digest).decode()}'
-
-
-def _escape(text: str) -> str:
-  """Text as HTML; control characters, which HTML may not hold, as pictures."""
-  pictures = {
-    code: 0x2400 + code for code in range(32) if chr(code) not in '\n\t'
-  }
-  return html.escape(text.translate(pictures))
-
-
-def _embed(data: Any) -> str:
-  """JSON that cannot end the script element it stands in."""
-  text = json.dumps(data, allow_nan=False, separators=(',', ':'))
-  return text.replace('<', '\\u003c')
 
 
 def _format(value: Any) -> str:

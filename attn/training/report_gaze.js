@@ -2,18 +2,20 @@
 
 const SIGNS = {' ': '␣', '\n': '⏎', '\t': '⇥'};
 
-/** A character as it can be seen: control characters get their pictures. */
-function visible(character) {
-  const code = character.charCodeAt(0);
-  return character in SIGNS ? SIGNS[character]
-    : code < 32 ? String.fromCharCode(0x2400 + code) : character;
+/** A text as it can be seen: control characters get their pictures. */
+function visible(text) {
+  return Array.from(text, (character) => {
+    const code = character.charCodeAt(0);
+    return character in SIGNS ? SIGNS[character]
+      : code < 32 ? String.fromCharCode(0x2400 + code) : character;
+  }).join('');
 }
 
 /**
  * The weights: one byte each, 255 for 1, of each head the lower triangle
  * row by row.
  *
- * @return {function(number, number, number): Uint8Array} The row of a layer,
+ * @return {function(number, number, number): Float64Array} The row of a layer,
  *   a head and a position: what characters 0 to position get.
  */
 function decode({weights, heads, text}) {
@@ -21,32 +23,49 @@ function decode({weights, heads, text}) {
   const triangle = text.length * (text.length + 1) / 2;
   return (layer, head, t) => {
     const start = (layer * heads + head) * triangle + t * (t + 1) / 2;
-    return bytes.subarray(start, start + t + 1);
+    return Float64Array.from(bytes.subarray(start, start + t + 1),
+      (byte) => byte / 255);
   };
 }
 
-/** One span a character, added to a box; the spans. */
+/** One span a token, added to a box; the spans. */
 function tell(box, text, extras) {
-  return text.map((character, t) => {
+  return text.map((token, t) => {
     const cell = document.createElement('span');
     cell.className = 'cell';
-    cell.textContent = character === ' ' ? ' ' : visible(character);
-    if (character !== ' ' && cell.textContent !== character) {
-      cell.classList.add('blank');
-    }
+    cell.textContent = token.split(' ').map(visible).join(' ');
+    if (cell.textContent !== token) cell.classList.add('blank');
     box.append(cell);
     // A newline at the very start only says that a story begins.
-    if (character === '\n' && t > 0) box.append(document.createElement('br'));
+    if (token.endsWith('\n') && t > 0) box.append(document.createElement('br'));
     extras?.(cell, t);
     return cell;
   });
 }
 
-function exploreGaze(data) {
+/** Of each head a small story, tinted as the large one. */
+function storyPicture(text) {
+  return () => {
+    const box = document.createElement('span');
+    box.className = 'text';
+    const cells = tell(box, text);
+    return {box, draw: (weights, tint) => tint(cells, weights)};
+  };
+}
+
+/**
+ * A text to point at.
+ *
+ * @param {Object} data The text, its tokens one by one, and so on.
+ * @param {function(number, number, number): Float64Array} row What tokens get
+ *   from the token of a layer, a head and a position; those left out get 0.
+ * @param {function(number, number): {box: Element, draw: function}} picture
+ *   Of a layer and a head: what shows it, and how weights are drawn there.
+ */
+function exploreGaze(data, row, picture) {
   const {text, words, layers, heads, marked} = data;
   const byId = (id) => document.getElementById(id);
   const story = byId('story');
-  const row = decode(data);
   const ends = [...words.slice(1), text.length];
   const wordOf = words.flatMap((from, i) => Array(ends[i] - from).fill(i));
   const state = {position: marked[0] ?? text.length - 1, layer: 0, head: 0,
@@ -71,8 +90,8 @@ function exploreGaze(data) {
     const [from, to] = lookers();
     const weights = new Float64Array(text.length);
     for (let t = from; t < to; t++) {
-      row(layer, head, t).forEach((byte, s) => {
-        weights[s] += byte / 255 / (to - from);
+      row(layer, head, t).forEach((weight, s) => {
+        weights[s] += weight / (to - from);
       });
     }
     return weights;
@@ -84,7 +103,7 @@ function exploreGaze(data) {
     const [from, to] = lookers();
     cells.forEach((cell, s) => {
       const weight = shares ? shares[wordOf[s]] : weights[s];
-      const strength = Math.sqrt(Math.min(weight, 1)).toFixed(3);
+      const strength = Math.sqrt(Math.min(Math.max(weight, 0), 1)).toFixed(3);
       if (cell.strength !== strength) {
         cell.strength = strength;
         cell.style.setProperty('--w', strength);
@@ -111,7 +130,7 @@ function exploreGaze(data) {
     const parts = [name, quote(text.slice(from, to)), ' looks at ',
       quote(wordAt(favourite)), ` ${percent(share)}`];
     if (to < text.length) {
-      parts.push(', before the model says ', quote([text[to]]));
+      parts.push(data.before ?? ', before the model says ', quote([text[to]]));
     }
     byId('reading').replaceChildren(...parts, '.');
   }
@@ -161,7 +180,7 @@ function exploreGaze(data) {
       showReading(favourite, shares[favourite]);
       for (const mini of minis) {
         const weights = gaze(mini.layer, mini.head);
-        tint(mini.cells, weights);
+        mini.draw(weights, tint);
         const shares = sharesOfWords(weights);
         const most = shares.indexOf(Math.max(...shares));
         const word = wordAt(most).map(visible).join('');
@@ -224,11 +243,10 @@ function exploreGaze(data) {
       const peek = document.createElement('span');
       peek.className = 'peek';
       name.append(peek);
-      const box = document.createElement('span');
-      box.className = 'text';
+      const {box, draw} = picture(layer, head);
       button.append(name, box);
       button.addEventListener('click', () => change({layer, head}));
-      minis.push({layer, head, button, peek, cells: tell(box, text)});
+      minis.push({layer, head, button, peek, draw});
     }
   }
   byId('all-heads').append(...minis.map((mini) => mini.button));
