@@ -42,7 +42,7 @@ ifeq ($(PYTHON312),)
 else
 	$(PYTHON312) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet jax flax optax chex absl-py \
-	  ml_collections orbax-checkpoint grain tensorboardX rich sacrebleu tokenizers matplotlib \
+	  ml_collections orbax-checkpoint grain tensorboardX rich sacrebleu safetensors tokenizers matplotlib \
 	  pytest pytest-xdist hypothesis
 	$(NEWEST)/bin/python -m pytest -n 2 -m smoke tests
 endif

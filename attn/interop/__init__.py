@@ -1,0 +1,21 @@
+"""Weights in and out: models that others trained, or are to run."""
+
+from attn.interop.huggingface import (
+  HuggingFaceModel,
+  load_huggingface,
+  save_huggingface,
+)
+from attn.interop.safetensors_files import (
+  read_header,
+  read_tensors,
+  write_tensors,
+)
+
+__all__ = [
+  'HuggingFaceModel',
+  'load_huggingface',
+  'read_header',
+  'read_tensors',
+  'save_huggingface',
+  'write_tensors',
+]
