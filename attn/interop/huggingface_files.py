@@ -42,10 +42,11 @@ def find_shards(
   if not index.exists():
     names = sorted(x.name for x in directory.iterdir())
     pickles = [name for name in names if name.endswith(_PICKLES)]
-    instead = f'; {pickles[0]} may run code and is never opened'
+    instead = ''
+    if pickles:
+      instead = f'; {pickles[0]} may run code and is never opened'
     raise ValueError(
-      f'{directory}: holds neither {_WHOLE} nor {_INDEX}'
-      + (instead if pickles else '')
+      f'{directory}: holds neither {_WHOLE} nor {_INDEX}{instead}'
     )
   file_size(index)
   said = parse_json(index, index.read_bytes())

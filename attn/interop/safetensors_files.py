@@ -228,12 +228,13 @@ def _check_places(
   path: pathlib.Path, entries: Mapping[str, Entry], size: int
 ) -> None:
   """Tensors follow each other, from the header to the file's end."""
-  reached = 0
   for name, entry in entries.items():
     if entry.end > size:
       raise ValueError(
         f'{path}: tensor {name}: ends at byte {entry.end} of {size}'
       )
+  reached = 0
+  for name, entry in entries.items():
     if entry.begin != reached:
       what = 'overlaps' if entry.begin < reached else 'leaves a gap after'
       raise ValueError(
