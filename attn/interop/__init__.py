@@ -3,6 +3,7 @@
 from attn.interop.huggingface import (
   HuggingFaceModel,
   load_huggingface,
+  load_huggingface_config,
   save_huggingface,
 )
 from attn.interop.safetensors_files import (
@@ -14,6 +15,7 @@ from attn.interop.safetensors_files import (
 __all__ = [
   'HuggingFaceModel',
   'load_huggingface',
+  'load_huggingface_config',
   'read_header',
   'read_tensors',
   'save_huggingface',

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from attn.interop.huggingface_config import config_json, parse_config
+from attn.interop.huggingface_config import (
+  Parsed,
+  config_json,
+  parse_config,
+)
 from attn.interop.huggingface_families import FAMILIES, Family, Tensor
 from attn.interop.huggingface_files import find_shards, write_directory
 from attn.interop.safetensors_files import (
@@ -76,11 +80,7 @@ def load_huggingface(directory: str | os.PathLike[str]) -> HuggingFaceModel:
     (1, 3, 11)
   """
   directory = pathlib.Path(directory)
-  if not directory.is_dir():
-    raise ValueError(f'{directory}: is no directory')
-  path = directory / 'config.json'
-  file_size(path)
-  parsed = parse_config(path, parse_json(path, path.read_bytes()))
+  parsed = _parse(directory)
   family, config = FAMILIES[parsed.family], parsed.config
   shards = find_shards(directory)
   places = {name: shard for shard in shards for name in shards[shard]}
@@ -122,6 +122,23 @@ def load_huggingface(directory: str | os.PathLike[str]) -> HuggingFaceModel:
     tokenizer if tokenizer.is_file() else None,
     parsed.ends,
   )
+
+
+def load_huggingface_config(
+  directory: str | os.PathLike[str],
+) -> CausalLMConfig:
+  """The shape of a model that `load_huggingface` reads; no tensor is read.
+
+  Args:
+    directory: Of the model.
+
+  Raises:
+    ValueError: as `load_huggingface`, of config.json.
+
+  Example:
+    See `load_huggingface`.
+  """
+  return _parse(pathlib.Path(directory)).config
 
 
 def save_huggingface(
@@ -180,6 +197,14 @@ def save_huggingface(
     raise ValueError(f'params: got {min(flat)}, wanted nothing else for {name}')
   write_directory(directory, fields, tensors, tokenizer, shard_bytes)
   return name
+
+
+def _parse(directory: pathlib.Path) -> Parsed:
+  if not directory.is_dir():
+    raise ValueError(f'{directory}: is no directory')
+  path = directory / 'config.json'
+  file_size(path)
+  return parse_config(path, parse_json(path, path.read_bytes()))
 
 
 def _tensors(
