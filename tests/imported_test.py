@@ -16,7 +16,13 @@ from attn.training.imported import adopt
 from attn.training.loop import train
 from attn.training.run_directory import RunDirectory
 from attn.training.sample import Wishes, sample
-from attn.training.tokenizer import load_tokenizer, save_tokenizer
+from attn.training.to_huggingface import to_huggingface, tokenizer_json
+from attn.training.tokenizer import (
+  ByteTokenizer,
+  CharTokenizer,
+  load_tokenizer,
+  save_tokenizer,
+)
 from attn.training.trained import load_imported, load_language
 from configs import tiny
 from tests.module_cases import random_parameters
@@ -121,6 +127,13 @@ def test_a_run_begins_with_the_model(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, run.params, expected)
   assert run.model.config.norm_bias
   assert run.tokenizer == FileTokenizer(_MADE.state()['model'], _V)
+  # And out again, as it came.
+  assert to_huggingface(str(tmp_path / 'run'), str(tmp_path / 'out')) == 'gpt2'
+  again = load_imported(str(tmp_path / 'out'))
+  jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
+  assert again.tokenizer == run.tokenizer
+  with pytest.raises(UserError, match=r'directory: .*out is not empty'):
+    to_huggingface(str(tmp_path / 'run'), str(tmp_path / 'out'))
   lines = (tmp_path / 'run/metrics.jsonl').read_text().splitlines()
   assert {json.loads(line)['split'] for line in lines} == {
     'train',
@@ -162,3 +175,14 @@ def test_the_tokenizer_of_a_file(tmp_path):
     ValueError, match=r'got token 269, wanted less than .*269'
   ):
     FileTokenizer(model, 269)
+
+
+@pytest.mark.parametrize(
+  'tokenizer', [CharTokenizer.of('né h\nat'), ByteTokenizer(), _MADE]
+)
+def test_every_tokenizer_leaves_as_a_file(tokenizer):
+  file = FileTokenizer(tokenizer_json(tokenizer), tokenizer.vocab_size)
+  text = 'hat né\n\n  tea'.replace('e', 'n')
+  tokens = tokenizer.encode(text)
+  np.testing.assert_array_equal(file.encode(text), tokens)
+  assert file.decode(tokens) == text

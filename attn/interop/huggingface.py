@@ -70,14 +70,14 @@ def load_huggingface(directory: str | os.PathLike[str]) -> HuggingFaceModel:
     ...   num_kv_heads=1, mlp_dim=16, attention='full', window=1,
     ...   positions='rotary', rope_base=1e4, norm='rmsnorm',
     ...   activation='swiglu', qk_norm=True, tied_head=True, dropout_rate=0.0)
-    >>> tokens = np.array([[3, 1, 4]])
-    >>> params = CausalLM(config).init(jax.random.key(0), tokens)['params']
+    >>> init = jax.jit(CausalLM(config).init)
+    >>> params = init(jax.random.key(0), np.array([[3, 1, 4]]))['params']
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   save_huggingface(folder, config, params)
     ...   model = load_huggingface(folder)
     'qwen3'
-    >>> CausalLM(model.config).apply({'params': model.params}, tokens).shape
-    (1, 3, 11)
+    >>> model.config.num_kv_heads, model.params['embed']['embedding'].shape
+    (1, (11, 8))
   """
   directory = pathlib.Path(directory)
   parsed = _parse(directory)
