@@ -1,15 +1,17 @@
 # make train   build the environment and train the default model
 # make test    the same environment plus the development tools; lint, all tests
 # make install the environment alone
+# make parity  models and layers beside those of other libraries, which only it installs
 
 PYTHON ?= python3
 BIN := .venv/bin
 NEWEST := .venv-newest
+PARITY := .venv-parity
 # The first python3.12 that runs, on the path or among pyenv's versions.
 PYTHON312 ?= $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python3.12; \
   do $$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install train test lint test-newest clean
+.PHONY: install train test lint test-newest parity clean
 
 install: .venv/installed
 
@@ -47,5 +49,13 @@ else
 	$(NEWEST)/bin/python -m pytest -n 2 -m smoke tests
 endif
 
+$(PARITY)/installed: requirements.txt requirements-parity.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet -r requirements.txt -r requirements-parity.txt
+	touch $@
+
+parity: $(PARITY)/installed
+	$(PARITY)/bin/python -m pytest parity
+
 clean:
-	rm -rf .venv $(NEWEST)
+	rm -rf .venv $(NEWEST) $(PARITY)

@@ -9,6 +9,12 @@ from attn.training.sample import Wishes, sample
 def define_flags() -> None:
   """The flags."""
   flags.DEFINE_string('workdir', 'runs/tiny', 'A trained run.')
+  flags.DEFINE_string(
+    'model',
+    None,
+    'A directory of Hugging Face in place of a run: config.json, safetensors, '
+    'tokenizer.json.',
+  )
   flags.DEFINE_multi_string(
     'prompt', '\n', 'What to continue, or to translate; may be repeated.'
   )
@@ -41,6 +47,7 @@ def main() -> None:
     draft=options.draft,
     ahead=options.ahead,
     beam=options.beam,
+    model=options.model,
   )
   for piece in sample(options.workdir, options.prompt, wishes):
     print(piece, end='', flush=True)

@@ -5,6 +5,7 @@ from ml_collections import config_flags
 
 from attn.training import command_line
 from attn.training.config import task_of_file
+from attn.training.imported import adopt
 from attn.training.loop import train
 
 
@@ -22,6 +23,12 @@ def define_flags() -> None:
     'A UTF-8 text to train on, instead of the toy language; for a translation, '
     'a line each of source, tab, target.',
   )
+  flags.DEFINE_string(
+    'init_from',
+    None,
+    'A directory of Hugging Face whose model and tokenizer the run begins '
+    'with; goes with --data.',
+  )
   flags.DEFINE_bool(
     'profile', False, 'Write a trace of a few steps into the run directory.'
   )
@@ -32,6 +39,8 @@ def main() -> None:
   config = flags.FLAGS.config
   if flags.FLAGS.data is not None:
     config.update(task=task_of_file(config), data=flags.FLAGS.data)
+  if flags.FLAGS.init_from is not None:
+    adopt(config, flags.FLAGS.init_from)
   train(config, flags.FLAGS.workdir, profile=flags.FLAGS.profile)
 
 

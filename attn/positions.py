@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from attn.precision import at_least_float32
+from attn.rope_scaling import RopeScaling
 
 Array = jax.Array
 
@@ -48,7 +49,13 @@ def sinusoidal_positions(
   return waves.reshape(*positions.shape, size)
 
 
-def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
+def apply_rope(
+  x: Array,
+  positions: Array,
+  *,
+  base: float = 10_000.0,
+  scaling: RopeScaling | None = None,
+) -> Array:
   """Rotate queries or keys by angles proportional to their position.
 
     (out[i], out[i + H/2]) = rotate((x[i], x[i + H/2]), p / base^(2i/H))
@@ -64,6 +71,8 @@ def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
     x: float[..., T, H], H even.
     positions: int or float, broadcastable to [..., T].
     base: The longest wavelength is 2π base.
+    scaling: Divides the frequencies, for contexts longer than a model was
+      trained on; see there.
 
   Returns:
     float[..., T, H] in the dtype of x; angles in at least float32.
@@ -91,8 +100,10 @@ def apply_rope(x: Array, positions: Array, *, base: float = 10_000.0) -> Array:
   # Whole positions take the accuracy of x, not float32.
   if not jnp.issubdtype(positions.dtype, jnp.floating):
     positions = positions.astype(wide)
-  angles = _angles('x', positions, x.shape[-1], base)
+  angles = _angles('x', positions, x.shape[-1], base, scaling)
   cos, sin = jnp.cos(angles).astype(wide), jnp.sin(angles).astype(wide)
+  if scaling is not None and scaling.magnitude != 1:
+    cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
   first, second = jnp.split(x.astype(wide), 2, axis=-1)
   rotated = [first * cos - second * sin, second * cos + first * sin]
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
@@ -216,10 +227,19 @@ def _bucket_starts(exact: int, count: int, max_distance: int) -> list[int]:
   return starts
 
 
-def _angles(name: str, positions: Array, size: int, base: float) -> Array:
+def _angles(
+  name: str,
+  positions: Array,
+  size: int,
+  base: float,
+  scaling: RopeScaling | None = None,
+) -> Array:
   """[..., size / 2]: each position times each frequency."""
   if size < 0 or size % 2:
     raise ValueError(f'{name}: got size {size}, wanted an even size')
   wide = at_least_float32(positions.dtype)
+  if scaling is not None:
+    frequencies = jnp.asarray(scaling.frequencies(size, base), wide)
+    return positions[..., None].astype(wide) * frequencies
   exponents = jnp.arange(0, size, 2, dtype=wide) / max(size, 1)
   return positions[..., None].astype(wide) * base**-exponents

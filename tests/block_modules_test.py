@@ -36,7 +36,7 @@ from tests.module_cases import (
   shapes,
 )
 
-_ACTIVATIONS = ('gelu', 'relu2', 'swiglu')
+_ACTIVATIONS = ('gelu', 'gelu_exact', 'relu2', 'swiglu', 'geglu')
 _POSITIONS = np.array([[0, 3, 4, 1, 9], [5, 2, 2, 7, 30]])
 
 
@@ -99,7 +99,8 @@ class FeedForwardTest(parameterized.TestCase):
     x = normal(B, T, D)
     two = {'in/kernel': (D, F), 'out/kernel': (F, D)}
     for activation in _ACTIVATIONS:
-      gate = {'gate/kernel': (D, F)} if activation == 'swiglu' else {}
+      gated = activation in ('swiglu', 'geglu')
+      gate = {'gate/kernel': (D, F)} if gated else {}
       parameters = random_parameters(FeedForward(F, activation), x)
       self.assertEqual(shapes(parameters), two | gate)
 
@@ -118,7 +119,8 @@ class FeedForwardTest(parameterized.TestCase):
 
 class TransformerBlockTest(parameterized.TestCase):
   @parameterized.product(
-    norm=('layernorm', 'rmsnorm'), attention=({'rope_base': 50.0}, None)
+    norm=('layernorm', 'rmsnorm', 'rmsnorm1p'),
+    attention=({'rope_base': 50.0}, None),
   )
   def test_equals_its_formula(self, norm, attention):
     # Flax's norms promote dtypes themselves where x is not float32.

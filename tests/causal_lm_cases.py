@@ -78,6 +78,8 @@ def sees(config, positions=None):
 def by_hand(config, parameters, positions):
   """Logits of the tokens in their segments, in NumPy float64."""
   x = parameters['embed']['embedding'][TOKENS]
+  if config.embed_scale:
+    x = x * math.sqrt(config.embed_dim)
   if config.positions == 'learned':
     x = x + parameters['position_embed']['embedding'][positions]
   if config.positions == 'sinusoidal':
@@ -96,11 +98,15 @@ def by_hand(config, parameters, positions):
       num_heads=config.num_heads,
       num_kv_heads=config.num_kv_heads,
       rope_base=config.rope_base if config.positions == 'rotary' else None,
+      rope_scaling=config.rope_scaling,
+      query_scalar=config.query_scalar,
+      epsilon=config.norm_epsilon,
       mask=mask,
       positions=positions,
       score_mod=score_mod_of(config, of_layer.get('attention')),
     )
-  x = module_cases.norm(config.norm, parameters['final_norm'], x)
+  final_norm = parameters['final_norm']
+  x = module_cases.norm(config.norm, final_norm, x, config.norm_epsilon)
   if config.tied_head:
     return x @ parameters['embed']['embedding'].T
   logits = module_cases.linear(parameters['head'], x)

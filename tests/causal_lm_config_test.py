@@ -74,6 +74,47 @@ class ConfigTest(parameterized.TestCase):
       ({'soft_cap': cap}, f'soft_cap: got {cap}, wanted 0 or a positive number')
       for cap in (-1.0, float('nan'), float('inf'))
     ),
+    *(
+      ({name: value}, f'{name}: got {value}, wanted {wanted}')
+      for name, value, wanted in (
+        ('head_dim', -1, 'at least 0'),
+        ('query_scalar', -1.0, '0 or a positive number'),
+        ('norm_epsilon', 0.0, 'a positive number'),
+        ('norm_epsilon', float('nan'), 'a positive number'),
+        ('norm_bias', True, 'False for rmsnorm'),
+      )
+    ),
+    (
+      {'head_dim': 3},
+      'num_heads: got 6, wanted an even head size for rotary positions',
+    ),
+    (
+      {'rope_scaling': {'kind': 'linear', 'factor': 0.5}},
+      'rope_scaling: factor: got 0.5, wanted at least 1',
+    ),
+    ({'rope_scaling': {'kind': 'linear', 'speed': 2}}, 'rope_scaling: .*speed'),
+    (
+      {'positions': 'none', 'rope_scaling': {'kind': 'linear'}},
+      'rope_scaling: got .*, wanted None for none positions',
+    ),
+    (
+      {
+        'rope_base': 1.0,
+        'rope_scaling': {'kind': 'yarn', 'original_context': 7},
+      },
+      'rope_base: got 1.0, wanted more than 1 for yarn',
+    ),
+    *(
+      (
+        {'attention': 'linear', 'num_kv_heads': 0, name: value},
+        f'{name}: got {value}, wanted none for linear attention',
+      )
+      for name, value in (('head_dim', 4), ('attention_bias', True))
+    ),
+    (
+      {'attention': 'cosine', 'query_scalar': 3.0},
+      'query_scalar: got 3.0, wanted 0 for cosine attention',
+    ),
     (
       {'implementation': 'magic'},
       "implementation: got 'magic', wanted None or one of 'dense'",
@@ -143,6 +184,8 @@ class ConfigTest(parameterized.TestCase):
     {'soft_cap': 0.5},
     {'ngrams': 2, 'ngram_rows': 1, 'ngram_dim': 1, 'logit_cap': 15.0},
     {'implementation': 'dense'},
+    {'head_dim': 10, 'embed_dim': 7},
+    {'norm': 'layernorm', 'norm_bias': True},
   )
   def test_fields_that_fit(self, **changes):
     config = dataclasses.replace(_VALID, **changes)

@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(attn.__file__).parents[1]
 # From the ground up: a file imports only from floors below its own.  A name
 # ending in a dot stands for a folder, whose files may import each other.
 _FLOORS = (
-  ('precision',),
+  ('precision', 'rope_scaling'),
   ('scores', 'alignment', 'weights', 'heads', 'positions', 'masks.'),
   ('mods.',),
   ('call', 'single_head'),

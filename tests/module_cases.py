@@ -126,19 +126,29 @@ def linear(parameters, x):
   return x @ parameters['kernel'] + parameters.get('bias', 0)
 
 
-def norm(kind, parameters, x):
+def norm(kind, parameters, x, epsilon=1e-6):
   if kind == 'layernorm':
     x = x - x.mean(-1, keepdims=True)
   square = np.square(x).mean(-1, keepdims=True)
-  return x / np.sqrt(square + 1e-6) * parameters['scale']
+  scale = parameters['scale'] + (kind == 'rmsnorm1p')
+  return x / np.sqrt(square + epsilon) * scale + parameters.get('bias', 0)
+
+
+def gelu(x):
+  """Approximately, as GPT-2 has it."""
+  cube = x + 0.044715 * x**3
+  return x * (1 + np.tanh(math.sqrt(2 / math.pi) * cube)) / 2
 
 
 def feed_forward(activation, parameters, x):
   hidden = linear(parameters['in'], x)
   match activation:
-    case 'gelu':  # approximately, as GPT-2 does
-      cube = hidden + 0.044715 * hidden**3
-      hidden = hidden * (1 + np.tanh(math.sqrt(2 / math.pi) * cube)) / 2
+    case 'gelu':
+      hidden = gelu(hidden)
+    case 'gelu_exact':
+      hidden = hidden * (1 + np.vectorize(math.erf)(hidden / 2**0.5)) / 2
+    case 'geglu':
+      hidden = hidden * gelu(linear(parameters['gate'], x))
     case 'relu2':
       hidden = np.where(hidden > 0, hidden**2, 0)
     case 'swiglu':
@@ -155,6 +165,9 @@ def multi_head(
   num_heads=N,
   num_kv_heads=None,
   rope_base=None,
+  rope_scaling=None,
+  query_scalar=None,
+  epsilon=1e-6,
   positions=None,
   source_positions=None,
   **options,
@@ -172,21 +185,38 @@ def multi_head(
     array = linear(parameters[name], tokens)
     array = array.reshape(*tokens.shape[:2], count, -1)
     if f'{name}_norm' in parameters:
-      array = norm('rmsnorm', parameters[f'{name}_norm'], array)
+      array = norm('rmsnorm', parameters[f'{name}_norm'], array, epsilon)
     if rope_base is not None and name != 'value':
       where = np.arange(tokens.shape[1]) if where is None else where
       where = np.broadcast_to(where, tokens.shape[:2])
-      array = oracles.rope(array, where[..., None], rope_base)
+      array = oracles.rope(array, where[..., None], rope_base, rope_scaling)
     arrays.append(array)
   sink = parameters.get('sink')
+  if query_scalar:
+    options['scale'] = query_scalar**-0.5
   attention = oracles.Attention(*arrays, sink=sink, **options)
   context = attention.context.reshape(*x.shape[:2], -1)
   return linear(parameters['out'], context), attention.weights
 
 
-def block(parameters, x, *, kind, activation, **options):
+def block(parameters, x, *, kind, activation, epsilon=1e-6, **options):
+  def normed(name, x):
+    # Where there is no such norm, none.
+    if name not in parameters:
+      return x
+    return norm(kind, parameters[name], x, epsilon)
+
   if 'attention' in parameters:
-    normed = norm(kind, parameters['attention_norm'], x)
-    x = x + multi_head(parameters['attention'], normed, **options)[0]
-  normed = norm(kind, parameters['feed_forward_norm'], x)
-  return x + feed_forward(activation, parameters['feed_forward'], normed)
+    added, _ = multi_head(
+      parameters['attention'],
+      normed('attention_norm', x),
+      epsilon=epsilon,
+      **options,
+    )
+    x = x + normed('attention_post_norm', added)
+  added = feed_forward(
+    activation,
+    parameters['feed_forward'],
+    normed('feed_forward_norm', x),
+  )
+  return x + normed('feed_forward_post_norm', added)

@@ -6,6 +6,7 @@ scores, so that no axis can be confused with another.
 
 import fractions
 import itertools
+import math
 
 import numpy as np
 
@@ -193,17 +194,52 @@ def softmax(scores, mask=None, sink=None):
   return weights, log_normalizers
 
 
-def rope(x, positions, base=10_000.0):
-  """Rotation as multiplication by a unit complex number."""
+def rope(x, positions, base=10_000.0, scaling=None):
+  """Rotation as multiplication by a complex number, of length 1 or nearly."""
   x, half = np.float64(x), x.shape[-1] // 2
   positions = np.broadcast_to(np.float64(positions), x.shape[:-1])
   out = np.zeros_like(x)
   for *at, i in np.ndindex(*x.shape[:-1], half):
     at = tuple(at)
-    angle = positions[at] * base ** (-2 * i / x.shape[-1])
-    turned = complex(x[*at, i], x[*at, i + half]) * np.exp(1j * angle)
+    frequency, length = rope_frequency(i, x.shape[-1], base, scaling)
+    turn = length * np.exp(1j * positions[at] * frequency)
+    turned = complex(x[*at, i], x[*at, i + half]) * turn
     out[*at, i], out[*at, i + half] = turned.real, turned.imag
   return out
+
+
+def rope_frequency(i, size, base, scaling=None):
+  """Radians per token of pair i, and the length of what it is rotated by."""
+  frequency = base ** (-2 * i / size)
+  if scaling is None or scaling.kind == 'dynamic':
+    return frequency, 1
+  stretched, context = frequency / scaling.factor, scaling.original_context
+  if scaling.kind == 'linear':
+    return stretched, 1
+  if scaling.kind == 'llama3':
+    wavelength = 2 * math.pi / frequency
+    longest = context / scaling.low_freq_factor
+    shortest = context / scaling.high_freq_factor
+    if wavelength > longest:
+      return stretched, 1
+    if wavelength < shortest:
+      return frequency, 1
+    kept = (context / wavelength - scaling.low_freq_factor) / (
+      scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    return kept * frequency + (1 - kept) * stretched, 1
+
+  def place(turns):
+    # Where a pair turns so often in the context.
+    return size * math.log(context / turns / 2 / math.pi) / 2 / math.log(base)
+
+  first, last = place(scaling.beta_fast), place(scaling.beta_slow)
+  if scaling.truncate:
+    first, last = math.floor(first), math.ceil(last)
+  first, last = max(first, 0), min(last, size - 1)
+  share = min(max((i - first) / (last - first), 0), 1)
+  length = scaling.attention_factor or 1 + math.log(scaling.factor) / 10
+  return share * stretched + (1 - share) * frequency, length
 
 
 def sinusoidal_positions(positions, size, base=10_000.0):

@@ -1,6 +1,6 @@
 """torch.nn.MultiheadAttention in and out, against NumPy; no PyTorch here.
 
-tests/parity/ asks PyTorch itself.
+parity/ asks PyTorch itself.
 """
 
 import jax

@@ -103,7 +103,12 @@ def make_attention(
     case _:
       return MultiHeadAttention(
         num_kv_heads=config.num_kv_heads or None,
+        head_dim=config.head_dim or None,
+        rope_scaling=config.rope_scaling,
+        query_scalar=config.query_scalar or None,
         qk_norm=config.qk_norm,
+        norm_epsilon=config.norm_epsilon,
+        use_bias=config.attention_bias,
         score=kind if kind in SCORES else 'dot',
         shared_query_key=kind == 'symmetric',
         sigmoid_of=config.context if kind == 'sigmoid' else None,

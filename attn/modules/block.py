@@ -10,27 +10,29 @@ import jax.numpy as jnp
 from attn.call import ScoreMod
 from attn.masks import Mask
 from attn.modules.linear import Linear
+from attn.modules.norms import make_norm
 from attn.weights import check_rate
 
 Array = jax.Array
 
-ACTIVATIONS = ('gelu', 'relu2', 'swiglu')
-NORMS = ('layernorm', 'rmsnorm')
+ACTIVATIONS = ('gelu', 'gelu_exact', 'relu2', 'swiglu', 'geglu')
 
 
 class FeedForward(nn.Module):
   """Widen, bend, narrow: applied to each token alone.
 
-    gelu, relu2:  out = activation(x W_in) W_out
-    swiglu:       out = (silu(x W_gate) * x W_in) W_out
+    gelu, relu2:    out = activation(x W_in) W_out
+    swiglu, geglu:  out = (activation(x W_gate) * x W_in) W_out
 
-  relu2 is the square of the positive part.
+  relu2 is the square of the positive part; swiglu's activation is silu, geglu's
+  gelu.  gelu is the approximation by tanh, gelu_exact is not.
 
   Attributes:
     mlp_dim: F, the width in between.
-    activation: 'gelu', 'relu2' or 'swiglu'.
+    activation: 'gelu', 'gelu_exact', 'relu2', 'swiglu' or 'geglu'.
     kernel_init: Initialiser of W_in and W_gate.
     out_init: Initialiser of W_out.
+    use_bias: Add a bias to each product.
 
   Raises:
     ValueError: if activation is unknown.
@@ -43,7 +45,7 @@ class FeedForward(nn.Module):
 
   References:
     Vaswani et al., 2017, section 3.3. https://arxiv.org/abs/1706.03762
-    Shazeer, 2020 (SwiGLU). https://arxiv.org/abs/2002.05202
+    Shazeer, 2020 (SwiGLU, GeGLU). https://arxiv.org/abs/2002.05202
     So et al., 2021 (ReLU²). https://arxiv.org/abs/2109.08668
   """
 
@@ -51,24 +53,31 @@ class FeedForward(nn.Module):
   activation: str = 'gelu'
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Args: x: float[..., D].  Returns: float[..., D]."""
-    make = functools.partial(Linear, self.mlp_dim, kernel_init=self.kernel_init)
+    make = functools.partial(
+      Linear, self.mlp_dim, self.use_bias, self.kernel_init
+    )
     hidden = make(name='in')(x)
     match self.activation:
       case 'gelu':
         hidden = nn.gelu(hidden)
+      case 'gelu_exact':
+        hidden = nn.gelu(hidden, approximate=False)
       case 'relu2':
         hidden = jnp.square(nn.relu(hidden))
       case 'swiglu':
         hidden = nn.silu(make(name='gate')(x)) * hidden
+      case 'geglu':
+        hidden = nn.gelu(make(name='gate')(x)) * hidden
       case _:
         raise ValueError(
           f'activation: got {self.activation!r}, wanted one of {ACTIVATIONS}'
         )
-    return Linear(x.shape[-1], kernel_init=self.out_init, name='out')(hidden)
+    return Linear(x.shape[-1], self.use_bias, self.out_init, name='out')(hidden)
 
 
 class TransformerBlock(nn.Module):
@@ -80,8 +89,11 @@ class TransformerBlock(nn.Module):
     attention: An attention module, called as `MultiHeadAttention` is; or None
       to leave it out.
     feed_forward: The feed-forward module.
-    norm: 'layernorm' or 'rmsnorm'.
+    norm: 'layernorm', 'rmsnorm' or 'rmsnorm1p'; see `make_norm`.
     dropout_rate: Applied to what is added, with the 'dropout' rng.
+    norm_epsilon: As in `make_norm`.
+    norm_bias: As in `make_norm`.
+    post_norm: Normalise what each half adds, too.
 
   Raises:
     ValueError: if norm is unknown, or dropout_rate outside [0, 1].
@@ -96,12 +108,16 @@ class TransformerBlock(nn.Module):
   References:
     Xiong et al., 2020 (pre-norm). https://arxiv.org/abs/2002.04745
     Zhang and Sennrich, 2019 (RMSNorm). https://arxiv.org/abs/1910.07467
+    Gemma 2, 2024, section 2 (post_norm). https://arxiv.org/abs/2408.00118
   """
 
   attention: Any
   feed_forward: FeedForward
   norm: str = 'layernorm'
   dropout_rate: float = 0.0
+  norm_epsilon: float = 1e-6
+  norm_bias: bool = False
+  post_norm: bool = False
 
   @nn.compact
   def __call__(
@@ -129,23 +145,26 @@ class TransformerBlock(nn.Module):
     drop = nn.Dropout(self.dropout_rate, deterministic=deterministic)
     if self.attention is not None:
       added = self.attention(
-        make_norm(self.norm, 'attention_norm', x.dtype)(x),
+        self._norm('attention_norm', x),
         mask=mask,
         score_mod=score_mod,
         positions=positions,
         deterministic=deterministic,
       )
+      if self.post_norm:
+        added = self._norm('attention_post_norm', added)
       x = x + drop(added)
-    normed = make_norm(self.norm, 'feed_forward_norm', x.dtype)(x)
-    return x + drop(self.feed_forward(normed))
+    added = self.feed_forward(self._norm('feed_forward_norm', x))
+    if self.post_norm:
+      added = self._norm('feed_forward_post_norm', added)
+    return x + drop(added)
 
-
-def make_norm(kind: str, name: str, dtype: jnp.dtype) -> nn.Module:
-  """A normalisation layer: 'layernorm' (without bias) or 'rmsnorm'."""
-  match kind:
-    case 'layernorm':
-      return nn.LayerNorm(use_bias=False, dtype=dtype, name=name)
-    case 'rmsnorm':
-      return nn.RMSNorm(dtype=dtype, name=name)
-    case _:
-      raise ValueError(f'norm: got {kind!r}, wanted one of {NORMS}')
+  def _norm(self, name: str, x: Array) -> Array:
+    norm = make_norm(
+      self.norm,
+      name,
+      x.dtype,
+      epsilon=self.norm_epsilon,
+      use_bias=self.norm_bias,
+    )
+    return norm(x)

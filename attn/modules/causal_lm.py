@@ -10,10 +10,11 @@ from attn.modules.attention_layers import (
   layer_mask,
   make_attention,
 )
-from attn.modules.block import FeedForward, TransformerBlock, make_norm
+from attn.modules.block import FeedForward, TransformerBlock
 from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.linear import Linear
 from attn.modules.ngrams import NgramEmbed
+from attn.modules.norms import make_norm
 from attn.positions import sinusoidal_positions
 
 Array = jax.Array
@@ -92,7 +93,10 @@ class CausalLM(nn.Module):
       embedding_init=nn.initializers.normal(0.02),
       name='embed',
     )
-    x = table(tokens) + self._position_embeddings(jnp.maximum(positions, 0))
+    x = table(tokens)
+    if config.embed_scale:
+      x = x * jnp.asarray(config.embed_dim**0.5, x.dtype)
+    x = x + self._position_embeddings(jnp.maximum(positions, 0))
     if config.ngrams:
       x = x + self._ngram_embed(cache)(tokens, positions)
     if config.embed_norm:
@@ -106,7 +110,13 @@ class CausalLM(nn.Module):
         positions=positions,
         deterministic=deterministic,
       )
-    x = make_norm(config.norm, 'final_norm', x.dtype)(x)
+    x = make_norm(
+      config.norm,
+      'final_norm',
+      x.dtype,
+      epsilon=config.norm_epsilon,
+      use_bias=config.norm_bias,
+    )(x)
     if config.tied_head:
       flat = table.attend(x.reshape(-1, config.embed_dim))
       logits = flat.reshape(*tokens.shape, config.vocab_size)
@@ -165,9 +175,17 @@ class CausalLM(nn.Module):
         capture_weights=self.capture_weights,
       ),
       feed_forward=FeedForward(
-        config.mlp_dim, config.activation, kernel_init, out_init, parent=None
+        config.mlp_dim,
+        config.activation,
+        kernel_init,
+        out_init,
+        config.mlp_bias,
+        parent=None,
       ),
       norm=config.norm,
       dropout_rate=config.dropout_rate,
+      norm_epsilon=config.norm_epsilon,
+      norm_bias=config.norm_bias,
+      post_norm=config.post_norm,
       name=f'block_{layer}',
     )

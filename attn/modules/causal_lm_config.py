@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 from attn.dispatch import attention
 from attn.modules.attentions import SHORTCUTS, Attention, parse
-from attn.modules.block import ACTIVATIONS, NORMS
+from attn.modules.block import ACTIVATIONS
+from attn.modules.norms import NORMS
 from attn.positions import relative_buckets
+from attn.rope_scaling import RopeScaling
 
 POSITIONS = (
   'learned',
@@ -39,6 +41,9 @@ _AT_LEAST_1 = (
   'ngram_dim',
 )
 
+# Fields that only `MultiHeadAttention` knows.
+_NOT_OF_OTHERS = ('head_dim', 'attention_bias', 'rope_scaling')
+
 
 @dataclasses.dataclass(frozen=True)
 class CausalLMConfig:
@@ -52,7 +57,7 @@ class CausalLMConfig:
     context: The most tokens seen at once; learned positions go no further.
     num_layers: L.
     embed_dim: D.
-    num_heads: N, a divisor of D.
+    num_heads: N, a divisor of D where head_dim is 0.
     num_kv_heads: K, a divisor of N; 0 stands for N.
     mlp_dim: F.
     attention: Which tokens see which, and how.  Words of the lists below, with
@@ -82,8 +87,8 @@ class CausalLMConfig:
     positions: 'learned', 'sinusoidal', 'rotary', 'alibi', 'relative_bias' (a
       learned table in every layer) or 'none'.
     rope_base: Base of the rotary angles.
-    norm: 'layernorm' or 'rmsnorm'.
-    activation: 'gelu', 'relu2' or 'swiglu'.
+    norm: 'layernorm', 'rmsnorm' or 'rmsnorm1p'; see `make_norm`.
+    activation: 'gelu', 'gelu_exact', 'relu2', 'swiglu' or 'geglu'.
     qk_norm: Normalise queries and keys; 'latent', 'differential' and 'linear'
       attention do not.
     tied_head: The embedding table is also the vocabulary head.
@@ -111,6 +116,15 @@ class CausalLMConfig:
     zero_init: What each half of a block adds, and the vocabulary head if it is
       not tied, start at 0.
     logit_cap: Logits bend towards ± this; 0 for no cap.
+    head_dim: H; 0 stands for D / N.
+    query_scalar: Scores are divided by the root of this; 0 stands for H.
+    rope_scaling: Of the rotary angles: a `RopeScaling`, or its fields by name.
+    norm_epsilon: Added to what a norm divides by the root of.
+    norm_bias: Norms add a bias; of 'layernorm'.
+    post_norm: Normalise also what each half of a block adds.
+    attention_bias: Queries, keys, values and the attention's output have one.
+    mlp_bias: Both sides of the feed-forward have one.
+    embed_scale: Multiply the embeddings of tokens by √D.
   """
 
   vocab_size: int
@@ -147,13 +161,23 @@ class CausalLMConfig:
   kernel_std: float = 0.0
   zero_init: bool = False
   logit_cap: float = 0.0
+  head_dim: int = 0
+  query_scalar: float = 0.0
+  rope_scaling: RopeScaling | None = None
+  norm_epsilon: float = 1e-6
+  norm_bias: bool = False
+  post_norm: bool = False
+  attention_bias: bool = False
+  mlp_bias: bool = False
+  embed_scale: bool = False
 
   def __post_init__(self) -> None:
     for name in _AT_LEAST_1:
       self._check(name, getattr(self, name) >= 1, 'at least 1')
+    self._check('head_dim', self.head_dim >= 0, 'at least 0')
     self._check(
       'num_heads',
-      self.embed_dim % self.num_heads == 0,
+      self.head_dim > 0 or self.embed_dim % self.num_heads == 0,
       f'a divisor of embed_dim {self.embed_dim}',
     )
     self._check(
@@ -162,9 +186,13 @@ class CausalLMConfig:
       f'0 or a divisor of num_heads {self.num_heads}',
     )
     self._check('dropout_rate', 0 <= self.dropout_rate < 1, 'a rate in [0, 1)')
-    for name in ('soft_cap', 'logit_cap', 'kernel_std'):
+    for name in ('soft_cap', 'logit_cap', 'kernel_std', 'query_scalar'):
       held = 0 <= getattr(self, name) < math.inf
       self._check(name, held, '0 or a positive number')
+    held = 0 < self.norm_epsilon < math.inf
+    self._check('norm_epsilon', held, 'a positive number')
+    has_none = self.norm == 'layernorm' or not self.norm_bias
+    self._check('norm_bias', has_none, f'False for {self.norm}')
     self._check('ngrams', self.ngrams == 0 or self.ngrams >= 2, '0, 2 or more')
     for name, known in (
       ('positions', POSITIONS),
@@ -182,6 +210,8 @@ class CausalLMConfig:
       )
     self._check_kind()
     self._check_positions()
+    if self.rope_scaling is not None:
+      self._check_rope_scaling(self.rope_scaling)
     _check_implementation(self.implementation)
 
   @property
@@ -206,6 +236,11 @@ class CausalLMConfig:
     """
     return self.prefix_length if self.pattern == 'prefix' else 0
 
+  @property
+  def head_size(self) -> int:
+    """H."""
+    return self.head_dim or self.embed_dim // self.num_heads
+
   def _take(self, shortcut: str) -> None:
     fields = dict(SHORTCUTS[shortcut])
     if shortcut == 'grouped':
@@ -228,13 +263,19 @@ class CausalLMConfig:
       self._check('soft_cap', none, f'0 for {kind} attention')
       none = self.positions not in ('alibi', 'relative_bias')
       self._check('positions', none, f'no bias for {kind} attention')
+    if kind in ('latent', 'differential', 'linear'):
+      for name in _NOT_OF_OTHERS:
+        self._check(name, not getattr(self, name), f'none for {kind} attention')
+    if kind not in ('softmax', 'symmetric', 'sigmoid', 'bilinear'):
+      none = self.query_scalar == 0
+      self._check('query_scalar', none, f'0 for {kind} attention')
     if kind in ('latent', 'differential'):
       none = self.positions != 'relative_bias'
       self._check('positions', none, f'no learned bias for {kind} attention')
     if kind == 'differential':
       # Each half of a head is rotated by itself.
       parts = 4 if self.positions == 'rotary' else 2
-      fits = self.embed_dim // self.num_heads % parts == 0
+      fits = self.head_size % parts == 0
       wanted = f'head sizes that {parts} divides for differential attention'
       self._check('num_heads', fits, wanted)
     if kind == 'linear':
@@ -252,7 +293,7 @@ class CausalLMConfig:
       case 'rotary':
         self._check(
           'num_heads',
-          (self.embed_dim // self.num_heads) % 2 == 0,
+          self.head_size % 2 == 0,
           'an even head size for rotary positions (embed_dim is '
           f'{self.embed_dim})',
         )
@@ -271,6 +312,19 @@ class CausalLMConfig:
           message = str(error).replace('num_buckets', 'relative_buckets')
           message = message.replace('max_distance', 'relative_max_distance')
           raise ValueError(message) from error
+
+  def _check_rope_scaling(self, scaling: Any) -> None:
+    rotary = self.positions == 'rotary'
+    self._check('rope_scaling', rotary, f'None for {self.positions} positions')
+    if not isinstance(scaling, RopeScaling):
+      # As JSON and flags have it.
+      try:
+        scaling = RopeScaling(**scaling)
+      except (TypeError, ValueError) as error:
+        raise ValueError(f'rope_scaling: {error}') from error
+      object.__setattr__(self, 'rope_scaling', scaling)
+    if scaling.kind == 'yarn':
+      self._check('rope_base', self.rope_base > 1, 'more than 1 for yarn')
 
   def _check(self, name: str, holds: bool, wanted: str) -> None:
     if not holds:

@@ -22,6 +22,7 @@ from attn.modules.linear import Linear, LinearWeights, side_by_side
 from attn.modules.relative_bias import RelativeBias
 from attn.positions import apply_rope
 from attn.precision import at_least_float32
+from attn.rope_scaling import RopeScaling
 from attn.variants import sigmoid_attention
 from attn.weights import check_rate
 
@@ -51,7 +52,11 @@ class MultiHeadAttention(nn.Module):
     head_dim: H; D / N if None.
     rope_base: Rotate queries and keys by their positions, with this base; None
       for no rotation.
+    rope_scaling: As in `attn.apply_rope`.
+    query_scalar: In place of H in the formulas of 'dot' and 'bilinear'; H if
+      None.
     qk_norm: Normalise queries and keys, each head by its root mean square.
+    norm_epsilon: Added to its square.
     score: 'dot', 'cosine', 'bilinear' or 'additive'.
     sigmoid_of: Weights are sigmoid(score - log of this many keys), each key for
       itself; None for softmax.
@@ -102,7 +107,10 @@ class MultiHeadAttention(nn.Module):
   num_kv_heads: int | None = None
   head_dim: int | None = None
   rope_base: float | None = None
+  rope_scaling: RopeScaling | None = None
+  query_scalar: float | None = None
   qk_norm: bool = False
+  norm_epsilon: float = 1e-6
   score: str = 'dot'
   sigmoid_of: int | None = None
   shared_query_key: bool = False
@@ -152,8 +160,9 @@ class MultiHeadAttention(nn.Module):
     if source is None:
       source, source_positions = x, positions
     query, key, value = self._project(x, source, value_source, head_dim)
-    query = rotate(query, positions, self.rope_base)
-    key = rotate(key, source_positions, self.rope_base)
+    rotation = self.rope_base, self.rope_scaling
+    query = rotate(query, positions, *rotation)
+    key = rotate(key, source_positions, *rotation)
     drop = self.dropout_rate > 0 and not deterministic
     score_mod, spoiled = self._score_mod(score_mod), None
     if self.cache is not None:
@@ -222,10 +231,11 @@ class MultiHeadAttention(nn.Module):
       query, key, value = side_by_side(x, [make_query, make_key, make_value])
     query, key = split_heads(query, heads), split_heads(key, kv_heads)
     if self.qk_norm:
-      query_norm = nn.RMSNorm(name='query_norm')
+      epsilon = self.norm_epsilon
+      query_norm = nn.RMSNorm(epsilon, name='query_norm')
       key_norm = query_norm
       if not self.shared_query_key:
-        key_norm = nn.RMSNorm(name='key_norm')
+        key_norm = nn.RMSNorm(epsilon, name='key_norm')
       query = query_norm(query).astype(x.dtype)
       key = key_norm(key).astype(x.dtype)
     return query, key, split_heads(value, kv_heads)
@@ -243,7 +253,7 @@ class MultiHeadAttention(nn.Module):
   ) -> Callable[..., Array]:
     """(value, **dropout) -> context."""
     heads, head_dim = query.shape[-2:]
-    scale = None
+    scale = None if self.query_scalar is None else self.query_scalar**-0.5
     match self.score:
       case 'dot':
         pass
@@ -382,7 +392,12 @@ def weights_of(attend: Callable[[Array], Array], key: Array) -> Array:
   return jnp.moveaxis(attend(identity), -2, -3)
 
 
-def rotate(x: Array, positions: Array | None, base: float | None) -> Array:
+def rotate(
+  x: Array,
+  positions: Array | None,
+  base: float | None,
+  scaling: RopeScaling | None = None,
+) -> Array:
   """Rotate [*B, T, N, H] by positions [*B, T]; not at all without a base."""
   if base is None:
     return x
@@ -390,7 +405,7 @@ def rotate(x: Array, positions: Array | None, base: float | None) -> Array:
     positions = jnp.arange(x.shape[-3])
 
   def rotate_head(head: Array) -> Array:
-    return apply_rope(head, positions, base=base)
+    return apply_rope(head, positions, base=base, scaling=scaling)
 
   return jax.vmap(rotate_head, in_axes=-2, out_axes=-2)(x)
 

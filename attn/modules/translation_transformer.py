@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from attn import masks
 from attn.masks import Mask
-from attn.modules.block import FeedForward, TransformerBlock, make_norm
+from attn.modules.block import FeedForward, TransformerBlock
 from attn.modules.encoder_decoder import Encoded, EncoderDecoder, Written
 from attn.modules.encoder_decoder_config import EncoderDecoderConfig
 from attn.modules.key_value_attention import KeyValueAttention
 from attn.modules.multi_head import MultiHeadAttention
+from attn.modules.norms import make_norm
 
 Array = jax.Array
 

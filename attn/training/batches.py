@@ -14,7 +14,11 @@ import numpy as np
 
 from attn.training import toy_language
 from attn.training.narrators import Story
-from attn.training.tokenizer import CharTokenizer, make_tokenizer
+from attn.training.tokenizer import (
+  CharTokenizer,
+  Tokenizer,
+  make_tokenizer,
+)
 
 # Seeds of the two splits: stories drawn from different seeds are independent.
 _TRAIN, _VALIDATION = 0, 1
@@ -200,7 +204,7 @@ class Text:
     context: int,
     given: int = 0,
     *,
-    tokenizer: str = 'characters',
+    tokenizer: str | Tokenizer = 'characters',
     vocab_size: int = 0,
   ) -> None:
     """Make a text ready.
@@ -211,7 +215,8 @@ class Text:
       batch_size: B.
       context: T.
       given: How many tokens of every window are no targets.
-      tokenizer: See `make_tokenizer`; 'bpe' counts pairs in what is trained on.
+      tokenizer: One that is there already, or as `make_tokenizer` has it; 'bpe'
+        counts pairs in what is trained on.
       vocab_size: Of 'bpe'.
 
     Raises:
@@ -220,7 +225,9 @@ class Text:
     """
     cut = len(text) * 9 // 10
     known = text if tokenizer == 'characters' else text[:cut]
-    self.tokenizer = make_tokenizer(tokenizer, known, vocab_size)
+    if isinstance(tokenizer, str):
+      tokenizer = make_tokenizer(tokenizer, known, vocab_size)
+    self.tokenizer = tokenizer
     self.train_tokens = self.tokenizer.encode(text[:cut])
     self._end = text[cut:]
     self.validation_tokens = self.tokenizer.encode(self._end)

@@ -14,6 +14,7 @@ from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config, devices_of
 from attn.training.devices import DATA
 from attn.training.errors import UserError
+from attn.training.imported import imported_tokenizer
 from attn.training.optimizer import make_optimizer, make_schedule
 from attn.training.pair_batches import TranslationData
 
@@ -34,9 +35,12 @@ def make_data(config: Config) -> ToyLanguage | Text:
   sizes = (config.seed, config.batch_size, config.context, given)
   if config.task == 'text':
     text = read_text(pathlib.Path(config.data))
+    tokenizer = config.tokenizer
+    if config.get('init_from'):
+      tokenizer = imported_tokenizer(config.init_from)
     try:
       return Text(
-        text, *sizes, tokenizer=config.tokenizer, vocab_size=config.vocab_size
+        text, *sizes, tokenizer=tokenizer, vocab_size=config.vocab_size
       )
     except ValueError as error:
       at = 'config.' if str(error).startswith(_OF_CONFIG) else ''

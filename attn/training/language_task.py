@@ -14,6 +14,7 @@ from attn.training.experiment import make_data, make_model
 from attn.training.figures import draw_attention_maps, draw_gaze
 from attn.training.flops import training_flops
 from attn.training.generate import generate
+from attn.training.imported import imported_params
 from attn.training.run_directory import RunDirectory
 from attn.training.sampling import Sampling
 from attn.training.task import Exhibits
@@ -47,8 +48,19 @@ class LanguageTask:
     self._capture = self._make_capture()
 
   def init(self, rng: Array) -> Any:
-    """Fresh parameters."""
-    return language_model.init(self._model, rng)
+    """Fresh parameters, or those that the run begins with."""
+
+    def fresh() -> Any:
+      return language_model.init(self._model, rng)
+
+    if not self._config.get('init_from'):
+      return fresh()
+    # A callback: as constants they would be compiled into the program.
+    shapes = jax.eval_shape(fresh)
+    read = functools.partial(
+      imported_params, self._config.init_from, self._model.config
+    )
+    return jax.pure_callback(read, shapes)
 
   def train_batch(self, index: int) -> Batch:
     """Batch number index."""
@@ -119,7 +131,12 @@ class LanguageTask:
   def _weights(self, params: Any, text: str) -> np.ndarray:
     """float[L, N, T, T] over a text; no layers where attention is left out."""
     captured = self._captured(params, text)
-    if not len(captured):
+    lengths = self._data.tokenizer.byte_lengths(
+      self._data.tokenizer.encode(text)
+    )
+    # Some tokenizers change a text before they cut it up.
+    known = sum(lengths) == len(text.encode())
+    if not len(captured) or not known:
       return np.zeros((0, 0, len(text), len(text)), np.float32)
     return share_among_characters(self._data.tokenizer, text, captured)
 

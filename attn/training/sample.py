@@ -13,8 +13,12 @@ from attn.training.run_directory import RunDirectory
 from attn.training.sample_translation import sample_translation
 from attn.training.sampling import Sampling
 from attn.training.speculative import Speaker, speculate
-from attn.training.streaming import stream_text
-from attn.training.trained import LanguageRun, load_language
+from attn.training.streaming import stream_text, until
+from attn.training.trained import (
+  LanguageRun,
+  load_imported,
+  load_language,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Wishes:
       none.
     ahead: How many it proposes.
     beam: How many beginnings of a translation are kept.
+    model: A directory of Hugging Face, in place of a run; None for a run.
   """
 
   length: int | None
@@ -40,6 +45,7 @@ class Wishes:
   draft: str | None
   ahead: int
   beam: int
+  model: str | None = None
 
 
 def sample(
@@ -48,7 +54,7 @@ def sample(
   """Continue or translate prompts with the model of a run.
 
   Args:
-    workdir: The run directory.
+    workdir: The run directory; not looked at where `wishes` names a model.
     prompts: None of them empty.  With one the text comes as it is produced,
       more are continued together.
     wishes: How.
@@ -62,17 +68,26 @@ def sample(
     UserError: if there is no run or no checkpoint, a prompt is empty or has
       characters the model does not know, or a number is out of range.
   """
-  run = RunDirectory(workdir)
-  config = run.read_config()
   for prompt in prompts:
     if not prompt:
       raise UserError('prompt: is empty, wanted at least one character')
+  if wishes.model is not None:
+    yield from _language(load_imported(wishes.model), prompts, wishes)
+    return
+  run = RunDirectory(workdir)
+  config = run.read_config()
   if config.task not in LANGUAGE_TASKS:
     for prompt in prompts:
       yield sample_translation(run, prompt, beam=wishes.beam) + '\n'
     return
+  yield from _language(load_language(run), prompts, wishes)
+
+
+def _language(
+  trained: LanguageRun, prompts: Sequence[str], wishes: Wishes
+) -> Iterator[str]:
   try:
-    yield from _continued(load_language(run), prompts, wishes)
+    yield from _continued(trained, prompts, wishes)
   except ValueError as error:
     raise UserError(str(error)) from error
 
@@ -93,6 +108,7 @@ def _continued(
 
   def text_of(row: int, drawn: Iterator[np.ndarray]) -> Iterator[str]:
     yield prompts[row]
+    drawn = until(drawn, trained.ends)
     yield from stream_text(drawn, trained.tokenizer.decode, stops)
     yield '\n'
 

@@ -49,6 +49,23 @@ def stream_text(
     yield rest
 
 
+def until(
+  tokens: Iterable[np.ndarray], ends: Sequence[int]
+) -> Iterator[np.ndarray]:
+  """Tokens up to the first that ends a text, which is left out.
+
+  Example:
+    >>> [x.tolist() for x in until([np.array([7, 8]), np.array([9, 7])], [9])]
+    [[7, 8], []]
+  """
+  for piece in tokens:
+    found = np.flatnonzero(np.isin(piece, ends))
+    if len(found):
+      yield piece[: found[0]]
+      return
+    yield piece
+
+
 def _undecided(text: str, stops: Sequence[str]) -> int:
   """How many characters at the end may change or begin a stop."""
   whole = text.rstrip(_BROKEN)

@@ -185,6 +185,10 @@ def load_tokenizer(path: pathlib.Path) -> Tokenizer:
         from attn.training.byte_pairs import BytePairTokenizer
 
         return BytePairTokenizer(state['model'])
+      case 'file':
+        from attn.training.file_tokenizer import FileTokenizer
+
+        return FileTokenizer(state['model'], state['vocab_size'])
   except (AttributeError, KeyError, TypeError) as error:
     raise ValueError(f'{path} is no tokenizer') from error
   raise ValueError(f'{path} is of no known kind')

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import ml_collections
 
 from attn.modules import CausalLM
 from attn.training import language_model
@@ -17,6 +19,11 @@ from attn.training.experiment import (
   make_config_optimizer,
   make_encoder_decoder,
   make_model,
+)
+from attn.training.imported import (
+  float32,
+  imported_tokenizer,
+  read_imported,
 )
 from attn.training.run_directory import RunDirectory
 from attn.training.step import init_state
@@ -32,12 +39,14 @@ class LanguageRun(NamedTuple):
     tokenizer: Text to tokens.
     model: The model.
     params: Of its newest checkpoint.
+    ends: Tokens that end a text.
   """
 
   config: Config
   tokenizer: Tokenizer
   model: CausalLM
   params: Any
+  ends: tuple[int, ...] = ()
 
 
 class TranslationRun(NamedTuple):
@@ -69,6 +78,23 @@ def load_language(run: RunDirectory) -> LanguageRun:
   model = make_model(config, tokenizer.vocab_size)
   init = functools.partial(language_model.init, model)
   return LanguageRun(config, tokenizer, model, _params(run, config, init))
+
+
+def load_imported(directory: str) -> LanguageRun:
+  """A model that others trained, from a directory of Hugging Face.
+
+  Raises:
+    UserError: if it holds no such model, or no tokenizer.json.
+  """
+  model = read_imported(directory)
+  tokenizer = imported_tokenizer(directory, special=True)
+  return LanguageRun(
+    ml_collections.ConfigDict({'task': 'text'}),
+    tokenizer,
+    CausalLM(model.config),
+    jax.tree.map(jnp.asarray, float32(model.params)),
+    model.ends,
+  )
 
 
 def load_translation(run: RunDirectory) -> TranslationRun:
