@@ -173,6 +173,7 @@ class NamesTest(parameterized.TestCase):
     self.assertLessEqual(
       {'causal', 'dense', 'from_fn', 'padding', 'per_head', 'prefix'}
       | {'block_diagonal', 'chunked', 'dilated', 'global_tokens', 'segments'}
+      | {'between_chunks', 'block_diffusion', 'tree', 'windows_2d'}
       | {'neighbourhood_2d', 'sliding_window'},
       set(functions),
     )
