@@ -1,6 +1,8 @@
 # make train   build the environment and train the default model
 # make test    the same environment plus the development tools; lint, all tests
 # make install the environment alone
+# make docs      the guides and the reference, as pages in build/docs
+# make notebooks the lessons as notebooks beside their scripts, run
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +11,7 @@ NEWEST := .venv-newest
 PYTHON312 ?= $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python3.12; \
   do $$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install train test lint test-newest clean
+.PHONY: install train test lint test-newest docs notebooks clean
 
 install: .venv/installed
 
@@ -20,7 +22,7 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-docs.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -34,6 +36,12 @@ lint: .venv/installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+notebooks: .venv/installed-dev
+	$(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --execute lessons/[0-9]*.py
 
 # The newest releases of everything, where a Python 3.12 is on the machine.
 test-newest:

@@ -29,7 +29,7 @@ COSTED = Size(length=8192, heads=8)
 TIMED = Size(length=2048, heads=4)
 _QUICK = Size(length=64)
 
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 def define_flags() -> None:

@@ -1,6 +1,7 @@
 """The page of the gallery: docs/gallery.md, and its pictures."""
 
 import pathlib
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,24 +24,25 @@ _INTRODUCTION = """\
 <!-- Written by `python -m benchmarks.gallery`, not by hand. -->
 
 {count} ways of attending. Each picture shows the weights of one head, a row for
-each of {length} queries: computed by the very lines below it, each row relative to
-its largest weight, negative weights in red. Where positions alone decide, all
-products of query and key are 0; elsewhere every picture has the same queries
-and keys, so that they compare with the first.
+each of {length} queries: computed by the very lines below it, each row relative
+to its largest weight, negative weights in red. Where positions alone decide,
+all products of query and key are 0; elsewhere every picture has the same
+queries and keys, so that they compare with the first.
 
 Each entry is tested against a plain NumPy definition in float64, forward and
 gradient (`tests/gallery_test.py`). Its memory is proportional to T + S, forward
 and backward, unless it says otherwise.
 
-- **blocks**: those visited of all, at T = S = {costed[length]:,}, {costed[heads]} heads of
-  {costed[head_size]}, as `attn.explain` tells. What a mask hides is skipped by whole tiles,
-  so a pattern finer than a tile (strided, axial, a graph) saves little.
+- **blocks**: those visited of all, at T = S = {costed[length]:,},
+  {costed[heads]} heads of {costed[head_size]}, as `attn.explain` tells.
+  What a mask hides is skipped by whole tiles, so a pattern finer than a tile
+  (strided, axial, a graph) saves little.
 - **GFLOP**: of the matrix products of one forward pass there; full attention
   has {full:,.1f}.
 - **times dense**: how many times as fast as the same call with every score
-  written out, at T = S = {timed[length]:,}, {timed[heads]} heads of {timed[head_size]}, float32. Medians of
-  {rounds} paired rounds; their quartiles are in `benchmarks/results/gallery.json`.
-  Below 1 dense is faster.
+  written out, at T = S = {timed[length]:,}, {timed[heads]} heads of
+  {timed[head_size]}, float32. Medians of {rounds} paired rounds, with quartiles
+  in `benchmarks/results/gallery.json`. Below 1 dense is faster.
 
 {machine}.
 """
@@ -230,7 +232,7 @@ def _draw_sheet(
 
   rows = -(-len(drawn) // _COLUMNS)
   figure, axes = pyplot.subplots(
-    *(rows, _COLUMNS), figsize=(1.25 * _COLUMNS, 1.45 * rows)
+    *(rows, _COLUMNS), figsize=(1.25 * _COLUMNS, 1.55 * rows)
   )
   for ax in axes.flat:
     ax.set_axis_off()
@@ -239,7 +241,8 @@ def _draw_sheet(
     ax.add_patch(
       pyplot.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, lw=0.5)
     )
-    ax.set_title(entry.title.partition(' (')[0], fontsize=6)
+    title = textwrap.fill(entry.title.partition(' (')[0], 22)
+    ax.set_title(title, fontsize=6)
   figure.tight_layout(pad=0.4)
   figure.savefig(path, dpi=90, metadata={'Software': None})
   pyplot.close(figure)

@@ -84,7 +84,7 @@ def slopes(function, arguments):
 
 
 def slope(function, x, direction):
-  """The derivative of a function of one array, to numbers, along a direction."""
+  """The derivative of a function of one array along a direction."""
   return function(x + 1j * _STEP * direction).imag / _STEP
 
 
@@ -148,6 +148,10 @@ RULES = {
   'window_of_head': lambda b, n, q, k, windows: q - windows[n] < k <= q,
   'padding': lambda b, n, q, k, lengths: k < lengths[b],
   'packed_documents': lambda b, n, q, k, ids: k <= q and ids[q] == ids[k],
+  'known_blocks': lambda b, n, q, k, sizes: any(
+    end - size <= min(q, k) and max(q, k) < end
+    for size, end in zip(sizes, np.cumsum(sizes))
+  ),
   'shared_prefix': lambda b, n, q, k, shared, ids: (
     k <= q and (k < shared or ids[q] == ids[k])
   ),
@@ -162,11 +166,11 @@ RULES = {
   'axial': lambda b, n, q, k, width: (
     q // width == k // width or q % width == k % width
   ),
-  'windows': lambda b, n, q, k, height, width, side: (
-    _same_window(q, k, width, side, 0)
+  'windows': lambda b, n, q, k, height, width, side: _same_window(
+    q, k, width, side, 0
   ),
-  'shifted_windows': lambda b, n, q, k, height, width, side: (
-    _same_window(q, k, width, side, side // 2)
+  'shifted_windows': lambda b, n, q, k, height, width, side: _same_window(
+    q, k, width, side, side // 2
   ),
   'graph_neighbours': lambda b, n, q, k, edges: edges[q, k],
 }
@@ -209,6 +213,9 @@ CHANGES = {
   ),
   'picture_bias': _picture_bias,
   'soft_cap': lambda score, b, n, q, k, cap: cap * np.tanh(score / cap),
+  'capped_alibi': lambda score, b, n, q, k, cap: (
+    cap * np.tanh(score / cap) - 2.0 ** (-4 * (n + 1)) * abs(q - k)
+  ),
   'temperature': lambda score, b, n, q, k, temperature: score / temperature[n],
   'scalable_softmax': lambda score, b, n, q, k, rate: (
     score * rate * np.log(q + 1)

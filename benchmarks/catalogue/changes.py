@@ -35,6 +35,20 @@ def soft_cap(query, key, value, cap):
 
 
 @entry(
+  'Soft cap, then ALiBi',
+  'cap tanh(score / cap) - slope[n] |q - k|',
+  ('Gemma 2, 2024', 'https://arxiv.org/abs/2408.00118'),
+  ('Press et al., 2022', 'https://arxiv.org/abs/2108.12409'),
+  given=lambda size: {'cap': 2.0},
+  draw_scores=True,
+)
+def capped_alibi(query, key, value, cap):
+  """One change after the other: the cap first, or it would cap positions."""
+  mod = mods.compose(mods.soft_cap(cap), mods.alibi(query.shape[-2]))
+  return attn.attention(query, key, value, score_mod=mod)
+
+
+@entry(
   'Temperature',
   'score / value[n]',
   ('Lin et al., 2018', 'https://arxiv.org/abs/1808.07374'),

@@ -45,7 +45,7 @@ def alibi(query, key, value):
   'score + table[bucket(k - q), n]',
   ('Raffel et al., 2020', 'https://arxiv.org/abs/1910.10683'),
   given=lambda size: {
-    'table': noise(8 if size.length < 32 else 32, size.heads),
+    'table': noise(8 if size.length < 256 else 32, size.heads),
     'farthest': max(size.length // 8, 8),
   },
 )
@@ -74,13 +74,15 @@ def distance_decay(query, key, value, rate):
   given=_rates,
 )
 def sandwich(query, key, value, rates, ratio):
-  """The product of two sinusoidal positions is a bias by distance."""
-
-  def mod(score, b, n, q, k):
-    waves = jnp.cos((q - k).astype(score.dtype) * rates)
-    return score + waves.sum() / ratio[n]
-
-  return attn.attention(query, key, value, score_mod=mod)
+  """Sinusoidal positions beside query and key: together a bias by distance."""
+  angles = jnp.arange(query.shape[1], dtype=rates.dtype)[:, None, None] * rates
+  waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+  scaled = query * query.shape[-1] ** -0.5
+  query, key = (
+    jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:3], y.shape[-1]))], -1)
+    for x, y in ((scaled, waves / ratio[:, None]), (key, waves))
+  )
+  return attn.attention(query, key, value, scale=1.0)
 
 
 @entry(

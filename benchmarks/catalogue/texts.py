@@ -69,6 +69,18 @@ def packed_documents(query, key, value, ids):
 
 
 @entry(
+  'Blocks of known sizes',
+  'q and k are in the same block',
+  ('Krell et al., 2021', 'https://arxiv.org/abs/2107.02027'),
+  given=lambda size: {'sizes': np.bincount(documents(size.length)).tolist()},
+)
+def known_blocks(query, key, value, sizes):
+  """Sentences or sets of sizes known beforehand, each seen whole."""
+  mask = masks.block_diagonal(sizes)
+  return attn.attention(query, key, value, mask=mask)
+
+
+@entry(
   'Shared prefix',
   'k ≤ q  and  (k < shared  or  ids[k] = ids[q])',
   ('Juravsky et al., 2024 (Hydragen)', 'https://arxiv.org/abs/2402.05099'),
@@ -142,6 +154,6 @@ def any_order(query, key, value, turn):
   given=_buckets,
 )
 def hashed_buckets(query, key, value, query_buckets, key_buckets):
-  """Only keys of the query's bucket; sorted by it, so that blocks are skipped."""
+  """Only keys of the query's bucket; sorted by it, so blocks are skipped."""
   mask = masks.segments(query_buckets, key_buckets)
   return attn.attention(query, key, value, mask=mask)
