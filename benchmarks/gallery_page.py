@@ -142,8 +142,8 @@ def figures_of(record: Mapping[str, Any]) -> str:
   shape = ' × '.join(str(x) for x in cost['block_shape'])
   return (
     f'{visited:,} of {blocks:,} blocks of {shape} ({visited / blocks:.0%}); '
-    f'{cost["flops"] / 1e9:,.1f} GFLOP; {times["forward"]["median"]:.2g} times '
-    f'dense, {times["with_gradient"]["median"]:.2g} with the gradient'
+    f'{cost["flops"] / 1e9:,.1f} GFLOP; {times["forward"]["median"]:.1f} times '
+    f'dense, {times["with_gradient"]["median"]:.1f} with the gradient'
   )
 
 
@@ -163,8 +163,8 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         cells += [
           f'{cost["blocks_visited"] / cost["blocks"]:.1%}',
           f'{cost["flops"] / 1e9:,.1f}',
-          f'{times["forward"]["median"]:.2g}',
-          f'{times["with_gradient"]["median"]:.2g}',
+          f'{times["forward"]["median"]:.1f}',
+          f'{times["with_gradient"]["median"]:.1f}',
         ]
       lines.append(f'| {" | ".join(cells)} |')
   return [*lines, '']

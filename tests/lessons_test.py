@@ -103,7 +103,7 @@ def test_lesson_is_a_notebook(path):
       continue
     assert cell.cell_type == 'markdown'
     if body.startswith('"""'):
-      assert cell.source == body.strip().strip('"')
+      assert cell.source == body.strip().strip('"').strip()
     else:
       prose = [x.removeprefix('#').removeprefix(' ') for x in body.split('\n')]
       assert cell.source == '\n'.join(prose).strip()

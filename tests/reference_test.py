@@ -69,7 +69,8 @@ def _constant_docs():
 
 def _docstring(thing):
   """Its own, not that of a class it inherits from."""
-  return inspect.cleandoc(vars(thing).get('__doc__') or '')
+  own = vars(thing).get('__doc__') if isinstance(thing, type) else thing.__doc__
+  return inspect.cleandoc(own or '')
 
 
 _NAMES = [
@@ -103,3 +104,63 @@ def test_nothing_is_excused_that_is_not_there():
     public.setdefault(package, set()).add(name)
   for package, names in _NO_PAPER.items():
     assert names <= public[package]
+
+
+@pytest.fixture(scope='module')
+def pages():
+  return _load('pages')
+
+
+def test_the_reference_has_every_public_name(pages):
+  exports = pages.exports()
+  for package, name, thing in _exports():
+    assert name in exports[package]
+    if not isinstance(thing, types.ModuleType):
+      page = pages.reference(package, exports[package])
+      assert f'::: {package}.{name}\n' in page
+
+
+def test_links_lead_from_page_to_page(pages):
+  known = {**pages.GUIDES, 'lessons/01_a.py': 'lessons/01_a.md'}
+  text = (
+    '[a](lessons/01_a.py), ![b](docs/b.png), [c](attn/c.py), [d](#d), '
+    '[e](https://e.org), [f](WORKSPACE.md#f)'
+  )
+  assert pages._relink(text, 'README.md', 'index.md', known) == (
+    '[a](lessons/01_a.md), ![b](b.png), c, [d](#d), [e](https://e.org), '
+    '[f](workspace.md#f)'
+  )
+  text = '[a](01_a.py), [up](../README.md)'
+  assert pages._relink(
+    text, 'lessons/README.md', 'lessons/index.md', known
+  ) == ('[a](01_a.md), [up](../index.md)')
+
+
+def test_docstrings_become_markdown():
+  docstring = inspect.cleandoc(
+    """Sum.
+
+      out[*B] = a * b
+
+    Of *B in `*B`.
+
+    Args:
+      a: float[*B].
+      **options: Of *B.
+
+    Example:
+      >>> 2 * 3
+      6
+
+    References:
+      One, 2020. https://one.org
+      Two, 2021. https://two.org
+    """
+  )
+  assert _load('formulas').as_markdown(docstring) == (
+    'Sum.\n\n    out[*B] = a * b\n\nOf \\*B in `*B`.\n\n'
+    'Args:\n  a: float[\\*B].\n  **options: Of \\*B.\n\n'
+    'Examples:\n  >>> 2 * 3\n  6\n\n'
+    'References:\n  One, 2020. https://one.org  \n'
+    '  Two, 2021. https://two.org  '
+  )
