@@ -194,7 +194,9 @@ def _difference(one: Any, other: Any) -> float:
 
 
 def _shown(x: Any) -> Any:
-  return f'{x.dtype}{list(x.shape)}' if isinstance(x, np.ndarray) else x
+  if not isinstance(x, np.ndarray):
+    return x
+  return f'{jax.dtypes.canonicalize_dtype(x.dtype)}{list(x.shape)}'
 
 
 if __name__ == '__main__':

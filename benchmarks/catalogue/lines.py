@@ -85,6 +85,7 @@ def longformer(query, key, value, window, count):
   '|i - j| ≤ 1  or  i = 0  or  j = 0  or  chosen[i, j]',
   ('Zaheer et al., 2020', 'https://arxiv.org/abs/2007.14062'),
   given=_random_chunks,
+  memory='T + S, and (T / size)² bits that say what was chosen',
 )
 def big_bird(query, key, value, size, chosen):
   """Chunks see their neighbours, the first chunk and a few at random."""
