@@ -67,7 +67,6 @@ def write(folder: pathlib.Path, found: Mapping[str, Any]) -> None:
     image.imsave(
       pictures / f'{name}.png',
       np.kron(pixels, np.ones((_MAGNIFIED, _MAGNIFIED, 1), np.uint8)),
-      metadata={'Software': None},
       pil_kwargs={'optimize': True},
     )
   _draw_sheet(folder / 'gallery.png', list(drawn.values()))
@@ -228,7 +227,7 @@ def _draw_sheet(
   path: pathlib.Path, drawn: list[tuple[Entry, np.ndarray]]
 ) -> None:
   """All pictures on one."""
-  from matplotlib import pyplot
+  from matplotlib import patches, pyplot
 
   rows = -(-len(drawn) // _COLUMNS)
   figure, axes = pyplot.subplots(
@@ -239,10 +238,12 @@ def _draw_sheet(
   for ax, (entry, pixels) in zip(axes.flat, drawn):
     ax.imshow(pixels, interpolation='nearest')
     ax.add_patch(
-      pyplot.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, lw=0.5)
+      patches.Rectangle(
+        (0, 0), 1, 1, transform=ax.transAxes, fill=False, lw=0.5
+      )
     )
     title = textwrap.fill(entry.title.partition(' (')[0], 22)
     ax.set_title(title, fontsize=6)
   figure.tight_layout(pad=0.4)
-  figure.savefig(path, dpi=90, metadata={'Software': None})
+  figure.savefig(path, dpi=90)
   pyplot.close(figure)
