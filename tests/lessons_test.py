@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 
-import jupytext
 import numpy as np
 import pytest
 from matplotlib import image
@@ -90,6 +89,7 @@ def test_lesson_is_in_the_table(path):
 
 @pytest.mark.parametrize('path', PATHS, ids=lambda path: path.stem)
 def test_lesson_is_a_notebook(path):
+  jupytext = pytest.importorskip('jupytext')
   notebook = jupytext.reads(
     jupytext.writes(jupytext.read(path), 'ipynb'), 'ipynb'
   )

@@ -108,6 +108,7 @@ def test_nothing_is_excused_that_is_not_there():
 
 @pytest.fixture(scope='module')
 def pages():
+  pytest.importorskip('mkdocs')
   return _load('pages')
 
 
@@ -157,6 +158,7 @@ def test_docstrings_become_markdown():
       Two, 2021. https://two.org
     """
   )
+  pytest.importorskip('griffe')
   assert _load('formulas').as_markdown(docstring) == (
     'Sum.\n\n    out[*B] = a * b\n\nOf \\*B in `*B`.\n\n'
     'Args:\n  a: float[\\*B].\n  **options: Of \\*B.\n\n'
