@@ -1,8 +1,8 @@
+# make docs      guides and reference, as pages in build/docs
+# make notebooks lessons as notebooks beside their scripts, run
 # make train   build the environment and train the default model
 # make test    the same environment plus the development tools; lint, all tests
 # make install the environment alone
-# make docs      the guides and the reference, as pages in build/docs
-# make notebooks the lessons as notebooks beside their scripts, run
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ NEWEST := .venv-newest
 PYTHON312 ?= $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python3.12; \
   do $$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install train test lint test-newest docs notebooks clean
+.PHONY: install train test lint test-newest clean
 
 install: .venv/installed
 
@@ -36,6 +36,9 @@ lint: .venv/installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# A folder has the name of the first.
+.PHONY: docs notebooks
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
