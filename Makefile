@@ -1,3 +1,5 @@
+# make docs      guides and reference, as pages in build/docs
+# make notebooks lessons as notebooks beside their scripts, run
 # make train   build the environment and train the default model
 # make test    the same environment plus the development tools; lint, all tests
 # make install the environment alone
@@ -22,7 +24,7 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-docs.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -36,6 +38,15 @@ lint: .venv/installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# A folder has the name of the first.
+.PHONY: docs notebooks
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+notebooks: .venv/installed-dev
+	$(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --execute lessons/[0-9]*.py
 
 # The newest releases of everything, where a Python 3.12 is on the machine.
 test-newest:

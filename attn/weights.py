@@ -168,6 +168,9 @@ def weighted_sum(weights: Array, value: Array) -> Array:
   Example:
     >>> weighted_sum(jnp.array([[0.25, 0.75]]), jnp.array([[0.], [4.]]))
     Array([[3.]], dtype=float32)
+
+  References:
+    Vaswani et al., 2017, section 3.2.1. https://arxiv.org/abs/1706.03762
   """
   if weights.ndim < 1 or value.ndim < 2 or weights.shape[-1] != value.shape[-2]:
     raise ValueError(

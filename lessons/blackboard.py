@@ -105,9 +105,14 @@ def heat_map(axes, weights, words, heading, top=1.0, rows=None):
 def save(figure, name):
   """Write a PNG to the folder that the command line names."""
   # In a notebook the command line belongs to the kernel.
-  arguments = [] if 'ipykernel' in sys.modules else sys.argv[1:]
+  in_notebook = 'ipykernel' in sys.modules
+  arguments = [] if in_notebook else sys.argv[1:]
   folder = pathlib.Path(arguments[0] if arguments else 'runs/lessons')
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / f'{name}.png'
   figure.savefig(path, dpi=150, bbox_inches='tight', pad_inches=0.15)
   print(f'\nfigure: {path}')
+  if in_notebook:
+    from IPython.display import Image, display
+
+    display(Image(path, width=640))

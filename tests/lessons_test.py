@@ -85,3 +85,25 @@ def test_lesson_is_in_the_table(path):
   assert link.strip().startswith('[')
   assert idea.strip().endswith('.')
   assert command.strip() == f'`python lessons/{path.name}`'
+
+
+@pytest.mark.parametrize('path', PATHS, ids=lambda path: path.stem)
+def test_lesson_is_a_notebook(path):
+  jupytext = pytest.importorskip('jupytext')
+  notebook = jupytext.reads(
+    jupytext.writes(jupytext.read(path), 'ipynb'), 'ipynb'
+  )
+  cells = re.split(r'^# %%', path.read_text(), flags=re.MULTILINE)[1:]
+  assert len(notebook.cells) == len(cells)
+  for cell, written in zip(notebook.cells, cells):
+    kind, _, body = written.partition('\n')
+    if kind.strip() != '[markdown]':
+      assert cell.cell_type == 'code'
+      assert cell.source == body.strip()
+      continue
+    assert cell.cell_type == 'markdown'
+    if body.startswith('"""'):
+      assert cell.source == body.strip().strip('"').strip()
+    else:
+      prose = [x.removeprefix('#').removeprefix(' ') for x in body.split('\n')]
+      assert cell.source == '\n'.join(prose).strip()

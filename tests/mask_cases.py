@@ -17,6 +17,18 @@ _ARRAY = np.asarray(booleans(B, N, T, S))
 _AROUND = ((0, 0), (0, 0), (2, 0), (1, 0))
 
 
+_LAYOUT = np.array([[True, False, True], [False, True, True]])
+
+# Tokens 1 and 2 follow 0, 3 and 5 follow 1, 4 begins anew, 6 follows 4.
+_PARENTS = (-1, 0, 0, 1, -1, 1, 4)
+
+
+def _descends(q, k):
+  while q > k:
+    q = _PARENTS[q]
+  return q == k
+
+
 def _odd(b, n, q, k):
   return (q + k) % 2 == 1
 
@@ -106,6 +118,36 @@ CASES = {
   'flat neighbourhood': (
     lambda: masks.neighbourhood_2d(3, 2, (0, 1)),
     lambda b, n, q, k: k < 6 and k // 2 == q // 2,
+  ),
+  'windows': (
+    lambda: masks.windows_2d(2, 3, (2, 2), (1, 1)),
+    lambda b, n, q, k: (
+      k < 6 and q // 3 == k // 3 and (q % 3 >= 1) == (k % 3 >= 1)
+    ),
+  ),
+  'between chunks': (
+    lambda: masks.between_chunks(masks.causal(), 2),
+    lambda b, n, q, k: k // 2 <= q // 2,
+  ),
+  'between chunks by array': (
+    lambda: masks.between_chunks(masks.dense(jnp.asarray(_LAYOUT)), 3).shift(
+      -1, -2
+    ),
+    lambda b, n, q, k: _LAYOUT[(q + 1) // 3, (k + 2) // 3],
+  ),
+  'block diffusion': (
+    lambda: masks.block_diffusion(4, 2).shift(queries=-1),
+    lambda b, n, q, k: (
+      (q + 1) // 2 == k // 2
+      if q + 1 < 4 and k < 4
+      else (k - 4) // 2 < (q + 1) // 2
+      if q + 1 < 4
+      else k >= 4 and k // 2 <= (q + 1) // 2
+    ),
+  ),
+  'tree': (
+    lambda: masks.tree(_PARENTS).shift(queries=-2),
+    lambda b, n, q, k: _descends(q + 2, k),
   ),
   'per head': (
     lambda: masks.per_head(

@@ -39,6 +39,11 @@ class ErrorsTest(parameterized.TestCase):
     (lambda: masks.neighbourhood_2d(2.0, 2, 1), 'height: got 2.0'),
     (lambda: masks.neighbourhood_2d(2, None, 1), 'width: got None'),
     (lambda: masks.neighbourhood_2d(2, 2, (1, 0.5)), r'radius\[1\]: got 0.5'),
+    (lambda: masks.windows_2d(2, 2.5, 2), 'width: got 2.5'),
+    (lambda: masks.windows_2d(2, 2, (1, 1.5)), r'size\[1\]: got 1.5'),
+    (lambda: masks.windows_2d(2, 2, 1, 0.5), r'shift\[0\]: got 0.5'),
+    (lambda: masks.between_chunks(masks.causal(), 2.0), 'size: got 2.0'),
+    (lambda: masks.block_diffusion(4.0, 2), 'length: got 4.0'),
     (lambda: masks.from_fn(_yes, batch=1.0), 'batch: got 1.0'),
     (lambda: masks.causal().shift(queries=0.5), 'queries: got 0.5'),
     (lambda: masks.causal().shift(keys=False), 'keys: got False'),
@@ -54,6 +59,25 @@ class ErrorsTest(parameterized.TestCase):
   @parameterized.parameters(
     (lambda: masks.dilated(0), 'step: got 0, wanted at least 1'),
     (lambda: masks.chunked(0), 'size: got 0, wanted at least 1'),
+    (
+      lambda: masks.between_chunks(masks.causal(), 0),
+      'size: got 0, wanted at least 1',
+    ),
+    (
+      lambda: masks.block_diffusion(6, 4),
+      'length: got 6, wanted a multiple of size, 4',
+    ),
+    (
+      lambda: masks.windows_2d(2, 2, (1, 2, 3)),
+      r'size: got \(1, 2, 3\), wanted one or \(size_y, size_x\)',
+    ),
+    (lambda: masks.windows_2d(2, 2, 1, -1), r'shift\[0\]: got -1'),
+    (
+      lambda: masks.tree([-1, 1]),
+      r'parents\[1\]: got 1, wanted -1 or a token before 1',
+    ),
+    (lambda: masks.tree([-2]), r'parents\[0\]: got -2'),
+    (lambda: masks.tree([[-1]]), r'parents: got shape \(1, 1\)'),
     (lambda: masks.prefix(-1), 'length: got -1, wanted at least 0'),
     (lambda: masks.global_tokens(-1), 'count: got -1, wanted at least 0'),
     (
@@ -139,6 +163,15 @@ class ErrorsTest(parameterized.TestCase):
     (
       lambda: masks.per_head([masks.causal(), True]),
       r'masks\[1\]: got True, wanted a mask',
+    ),
+    (
+      lambda: masks.between_chunks(jnp.ones((2, 2), bool), 2),
+      '(?s)mask: got Array.*, wanted a mask',
+    ),
+    (lambda: masks.tree([0.5]), 'parents: got dtype float'),
+    (
+      lambda: jax.jit(lambda x: masks.tree(x).draw(1, 1))(jnp.array([-1])),
+      'parents: got a traced array, wanted its values',
     ),
   )
   def test_types(self, build, message):

@@ -91,7 +91,29 @@ def _static(draw):
 
     return masks.neighbourhood_2d(height, width, (y, x)), rule
 
+  def windows():
+    height, width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    sizes = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    moves = draw(small(3)), draw(small(3))
+
+    def rule(b, n, q, k):
+      inside = (q >= 0) & (q < height * width) & (k >= 0) & (k < height * width)
+      for q_at, k_at, size, move in zip(
+        np.divmod(q, width), np.divmod(k, width), sizes, moves
+      ):
+        inside = inside & ((q_at - move) // size == (k_at - move) // size)
+      return inside
+
+    return masks.windows_2d(height, width, sizes, moves), rule
+
+  def between_chunks():
+    offset, size = draw(st.integers(-2, 2)), draw(st.integers(1, 5))
+    mask = masks.between_chunks(masks.causal(offset), size)
+    return mask, lambda b, n, q, k: k // size <= q // size + offset
+
   return {
+    'windows': windows,
+    'between_chunks': between_chunks,
     'causal': causal,
     'window': window,
     'dilated': dilated,
@@ -178,7 +200,36 @@ def _arrays(draw, batch, sizes):
     mask = masks.from_fn(_of_batch, jnp.asarray(lengths), batch=flat)
     return mask, lambda *i: _of_batch(*i, lengths), starts
 
+  def tree():
+    tokens = max(num_queries, num_keys)
+    parents = [int(rng.integers(-1, i)) for i in range(tokens)]
+    descends = np.eye(tokens, dtype=bool)
+    for child, parent in enumerate(parents):
+      if parent >= 0:
+        descends[child] |= descends[parent]
+    rows, columns = tokens - num_queries, tokens - num_keys
+    mask = masks.tree(parents).shift(-rows, -columns)
+    rule = lambda b, n, q, k: _at(descends, q + rows, k + columns)  # noqa: E731
+    return mask, rule
+
+  def layout():
+    size = draw(st.integers(1, 4))
+    chunks = -(-num_queries // size), -(-num_keys // size)
+    array = rng.uniform(size=chunks) < draw(st.sampled_from((0, 0.5, 1)))
+    mask = masks.between_chunks(masks.dense(jnp.asarray(array)), size)
+    # It is for whole chunks: the tokens of the last that are none go first.
+    rest = [x * size - y for x, y in zip(chunks, (num_queries, num_keys))]
+
+    def rule(b, n, q, k):
+      return _at(array, (q + rest[0]) // size, (k + rest[1]) // size)
+
+    mask = mask.shift(-rest[0], -rest[1])
+    starts = tuple(x != 1 for x in chunks)
+    return mask, rule, starts
+
   return {
+    'tree': lambda: (*tree(), (True, True)),
+    'layout': layout,
     'offset': offset,
     'prefix array': prefix,
     'padding': padding,

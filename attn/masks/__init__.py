@@ -22,12 +22,19 @@ True means may attend.  A mask is never a float and never added to anything;
 what is added to scores is called bias.
 """
 
+from attn.masks.ancestry import tree
 from attn.masks.arrays import dense, padding, segments
 from attn.masks.base import Mask
+from attn.masks.between import between_chunks, block_diffusion
 from attn.masks.facts import EMPTY, FULL, PARTIAL
 from attn.masks.functions import from_fn
 from attn.masks.heads import per_head
-from attn.masks.layouts import block_diagonal, global_tokens, neighbourhood_2d
+from attn.masks.layouts import (
+  block_diagonal,
+  global_tokens,
+  neighbourhood_2d,
+  windows_2d,
+)
 from attn.masks.positional import (
   causal,
   chunked,
@@ -41,7 +48,9 @@ __all__ = [
   'FULL',
   'PARTIAL',
   'Mask',
+  'between_chunks',
   'block_diagonal',
+  'block_diffusion',
   'causal',
   'chunked',
   'dense',
@@ -54,4 +63,6 @@ __all__ = [
   'prefix',
   'segments',
   'sliding_window',
+  'tree',
+  'windows_2d',
 ]

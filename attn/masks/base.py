@@ -29,7 +29,20 @@ Ask = Callable[['Mask', Region], Facts]
 
 
 class Mask:
-  """Base of every mask: a boolean function of (b, n, q, k)."""
+  """Base of every mask: a boolean function of (b, n, q, k).
+
+  Made by the functions of `attn.masks`, combined by `&`, `|` and `~`.
+
+  Example:
+    >>> from attn import masks
+    >>> past = masks.causal() & ~masks.sliding_window(1, 0)
+    >>> print(past.draw(3, 3))
+    0 0 0
+    0 0 0
+    1 0 0
+    >>> past == masks.causal() & ~masks.sliding_window(1, 0)
+    True
+  """
 
   # Fields that are masks themselves; set by `value`.
   parts: ClassVar[tuple[str, ...]] = ()

@@ -11,8 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# What a block of a mask holds: nothing allowed, some of it, all of it.
-EMPTY, PARTIAL, FULL = 0, 1, 2
+EMPTY = 0
+"""Of a block of a mask: nothing in it is allowed."""
+
+PARTIAL = 1
+"""Of a block of a mask: some of it is allowed, and some is not."""
+
+FULL = 2
+"""Of a block of a mask: all of it is allowed."""
 
 
 def numpy_or_jax(*values: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -106,30 +106,84 @@ class Neighbourhood2D(Mask):
     return near & (q >= 0) & (q < pixels) & (k >= 0) & (k < pixels)
 
   def _facts(self, region: Region, ask: Ask) -> Facts:
-    q, k = (region.q_first, region.q_last), (region.k_first, region.k_last)
-    q_rows, q_columns, q_some, q_every = self._pixels(*q)
-    k_rows, k_columns, k_some, k_every = self._pixels(*k)
-    some, every = q_some & k_some, q_every & k_every
+    of_q = _pixels(self.height, self.width, region.q_first, region.q_last)
+    of_k = _pixels(self.height, self.width, region.k_first, region.k_last)
+    some, every = of_q.some & of_k.some, of_q.every & of_k.every
     for radius, (q_least, q_most), (k_least, k_most) in (
-      (self.radii[0], q_rows, k_rows),
-      (self.radii[1], q_columns, k_columns),
+      (self.radii[0], of_q.rows, of_k.rows),
+      (self.radii[1], of_q.columns, of_k.columns),
     ):
       least, most = k_least - q_most, k_most - q_least
       some = some & (-radius <= most) & (least <= radius)
       every = every & (-radius <= least) & (most <= radius)
     return at_most(some, every)
 
-  def _pixels(self, first: Any, last: Any) -> tuple[Any, Any, Any, Any]:
-    """The rows and columns that may occur; are some, are all in the picture?"""
-    rows = (first // self.width, last // self.width)
-    whole_rows = rows[0] != rows[1]
-    columns = (
-      np.where(whole_rows, 0, first % self.width),
-      np.where(whole_rows, self.width - 1, last % self.width),
-    )
+
+@value(numbers=('height', 'width', 'sizes', 'shifts'))
+class Windows2D(Mask):
+  """See `windows_2d`."""
+
+  height: int
+  width: int
+  sizes: tuple[int, int]
+  shifts: tuple[int, int]
+
+  def __call__(self, b: Array, n: Array, q: Array, k: Array) -> Array:
+    """Both pixels are in the same window."""
     pixels = self.height * self.width
-    some = (last >= 0) & (first < pixels)
-    return rows, columns, some, (first >= 0) & (last < pixels)
+    rows = self._window(0, q // self.width) == self._window(0, k // self.width)
+    columns = self._window(1, q % self.width) == self._window(1, k % self.width)
+    inside = (q >= 0) & (q < pixels) & (k >= 0) & (k < pixels)
+    return rows & columns & inside
+
+  def _facts(self, region: Region, ask: Ask) -> Facts:
+    of_q = _pixels(self.height, self.width, region.q_first, region.q_last)
+    of_k = _pixels(self.height, self.width, region.k_first, region.k_last)
+    some, every = of_q.some & of_k.some, of_q.every & of_k.every
+    for axis, (q_least, q_most), (k_least, k_most) in (
+      (0, of_q.rows, of_k.rows),
+      (1, of_q.columns, of_k.columns),
+    ):
+      q_least, q_most, k_least, k_most = (
+        self._window(axis, x) for x in (q_least, q_most, k_least, k_most)
+      )
+      some = some & (q_least <= k_most) & (k_least <= q_most)
+      every = every & (q_least == q_most) & (k_least == k_most)
+      every = every & (q_least == k_least)
+    return at_most(some, every)
+
+  def _window(self, axis: int, index: Any) -> Any:
+    """The window of a row, or of a column."""
+    return (index - self.shifts[axis]) // self.sizes[axis]
+
+
+class _Pixels(NamedTuple):
+  """What a stretch of tokens may be: (least, most) of rows and of columns.
+
+  Attributes:
+    rows: The first and the last.
+    columns: The least and the largest that may occur.
+    some: Is any of the tokens in the picture?
+    every: Are all of them?
+  """
+
+  rows: tuple[Any, Any]
+  columns: tuple[Any, Any]
+  some: Any
+  every: Any
+
+
+def _pixels(height: int, width: int, first: Any, last: Any) -> _Pixels:
+  """The pixels from token `first` to token `last`."""
+  rows = (first // width, last // width)
+  whole_rows = rows[0] != rows[1]
+  columns = (
+    np.where(whole_rows, 0, first % width),
+    np.where(whole_rows, width - 1, last % width),
+  )
+  some = (last >= 0) & (first < height * width)
+  every = (first >= 0) & (last < height * width)
+  return _Pixels(rows, columns, some, every)
 
 
 def global_tokens(count: int | Sequence[int]) -> Mask:
@@ -248,19 +302,82 @@ def neighbourhood_2d(
   References:
     Hassani et al., 2023 (NATTEN). https://arxiv.org/abs/2204.07143
   """
+  height, width = _picture(height, width)
+  return Neighbourhood2D(height, width, _both('radius', radius, 0))
+
+
+def windows_2d(
+  height: int,
+  width: int,
+  size: int | tuple[int, int],
+  shift: int | tuple[int, int] = 0,
+) -> Mask:
+  """Pixels see those of their own window, of windows side by side.
+
+    (row(q) - shift_y) // size_y == (row(k) - shift_y) // size_y
+    and the same of columns
+
+  Tokens are the pixels row by row: row(q) = q // width.  With a shift of half a
+  window it is Swin's second kind of layer: its windows begin so many pixels
+  later, and what lies before them is a window cut off by the border (which the
+  paper computes by a cyclic shift and hides by a mask).  Tokens after the last
+  pixel see nothing and are not seen.
+
+    >>> print(windows_2d(2, 3, 2).draw(6, 6))
+    1 1 0 1 1 0
+    1 1 0 1 1 0
+    0 0 1 0 0 1
+    1 1 0 1 1 0
+    1 1 0 1 1 0
+    0 0 1 0 0 1
+    >>> print(windows_2d(1, 6, (1, 4), (0, 2)).draw(6, 6))
+    1 1 0 0 0 0
+    1 1 0 0 0 0
+    0 0 1 1 1 1
+    0 0 1 1 1 1
+    0 0 1 1 1 1
+    0 0 1 1 1 1
+
+  Args:
+    height: Rows of pixels, at least 1.
+    width: Columns of pixels, at least 1.
+    size: Of a window, at least 1; or (size_y, size_x).
+    shift: How far the windows are moved down and right, at least 0; or
+      (shift_y, shift_x).
+
+  Returns:
+    A mask, without arrays.
+
+  Raises:
+    TypeError: if a size is not an integer.
+    ValueError: if it is too small, or size or shift is not one or two.
+
+  References:
+    Liu et al., 2021 (Swin), section 3.2. https://arxiv.org/abs/2103.14030
+  """
+  height, width = _picture(height, width)
+  return Windows2D(
+    height, width, _both('size', size, 1), _both('shift', shift, 0)
+  )
+
+
+def _picture(height: int, width: int) -> tuple[int, int]:
   height, width = whole('height', height, 1), whole('width', width, 1)
   if height * width > LONGEST:
     raise ValueError(
       f'height: got {height} rows of {width} pixels, wanted at most {LONGEST} '
       'pixels'
     )
-  radii = radius if isinstance(radius, Sequence) else (radius, radius)
-  radii = wholes('radius', radii, 0)
-  if len(radii) != 2:
-    raise ValueError(
-      f'radius: got {radius}, wanted one or (radius_y, radius_x)'
-    )
-  return Neighbourhood2D(height, width, (radii[0], radii[1]))
+  return height, width
+
+
+def _both(name: str, given: Any, least: int) -> tuple[int, int]:
+  """One number for both directions, or (y, x)."""
+  pair = given if isinstance(given, Sequence) else (given, given)
+  pair = wholes(name, pair, least)
+  if len(pair) != 2:
+    raise ValueError(f'{name}: got {given}, wanted one or ({name}_y, {name}_x)')
+  return (pair[0], pair[1])
 
 
 def _block(sizes: tuple[int, ...], index: Any) -> Any:

@@ -24,6 +24,14 @@ class Mod:
     arrays: Its arrays and inner mods by name: the leaves.
     constants: Its other arguments, as pairs of name and value.
     extents: Sizes of (batch, heads, queries, keys) that the arrays fix.
+
+  Example:
+    >>> from attn import mods
+    >>> mod = mods.compose(mods.soft_cap(30.0), mods.alibi(8))
+    >>> mod == mods.compose(mods.soft_cap(30.0), mods.alibi(8))
+    True
+    >>> mods.temperature(2.0)(jnp.float32(3), 0, 0, 0, 0)
+    Array(1.5, dtype=float32)
   """
 
   formula: Callable[..., Array]

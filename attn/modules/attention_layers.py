@@ -26,6 +26,11 @@ class CachePlan(NamedTuple):
       the earliest.
     at_once: The most tokens that follow in one call.
     first: Whether this call begins the text.
+
+  Example:
+    >>> plan = CachePlan(slots=64, first=True)
+    >>> plan._replace(first=False)  # for the tokens that follow
+    CachePlan(slots=64, at_once=1, first=False)
   """
 
   slots: int

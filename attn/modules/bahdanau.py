@@ -47,6 +47,20 @@ class AdditiveGRU(EncoderDecoder):
   Attributes:
     config: Its shape.
 
+  Example:
+    >>> from attn.modules import EncoderDecoderConfig
+    >>> model = AdditiveGRU(EncoderDecoderConfig(
+    ...   kind='bahdanau', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=True, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0))
+    >>> source, inputs = jnp.ones((2, 5), int), jnp.ones((2, 3), int)
+    >>> (logits, weights), _ = jax.eval_shape(lambda: model.init_with_output(
+    ...   jax.random.key(0), source, source > 0, inputs))
+    >>> logits.shape, weights.shape
+    ((2, 3, 13), (2, 3, 5))
+
   References:
     Bahdanau et al., 2015. https://arxiv.org/abs/1409.0473
     Tu et al., 2016 (coverage). https://arxiv.org/abs/1601.04811

@@ -26,6 +26,20 @@ class BottleneckGRU(EncoderDecoder):
   Attributes:
     config: Its shape.
 
+  Example:
+    >>> from attn.modules import EncoderDecoderConfig
+    >>> model = BottleneckGRU(EncoderDecoderConfig(
+    ...   kind='bottleneck', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0))
+    >>> source, inputs = jnp.ones((2, 5), int), jnp.ones((2, 3), int)
+    >>> (logits, weights), _ = jax.eval_shape(lambda: model.init_with_output(
+    ...   jax.random.key(0), source, source > 0, inputs))
+    >>> logits.shape, weights  # nothing is looked back at
+    ((2, 3, 13), None)
+
   References:
     Cho et al., 2014. https://arxiv.org/abs/1406.1078
   """
@@ -71,6 +85,20 @@ class ReversedLSTM(EncoderDecoder):
 
   Attributes:
     config: Its shape.
+
+  Example:
+    >>> from attn.modules import EncoderDecoderConfig
+    >>> model = ReversedLSTM(EncoderDecoderConfig(
+    ...   kind='lstm', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0))
+    >>> source, inputs = jnp.ones((2, 5), int), jnp.ones((2, 3), int)
+    >>> (logits, weights), _ = jax.eval_shape(lambda: model.init_with_output(
+    ...   jax.random.key(0), source, source > 0, inputs))
+    >>> logits.shape, weights  # nothing is looked back at
+    ((2, 3, 13), None)
 
   References:
     Sutskever et al., 2014. https://arxiv.org/abs/1409.3215

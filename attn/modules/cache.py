@@ -63,6 +63,21 @@ class KeyValueCache(nn.Module):
     first: Whether nothing was read before: then tokens see each other as they
       do without a cache, and there may be more of them than slots.
 
+  Example:
+    >>> from attn import masks
+    >>> read, follow = KeyValueCache(4, first=True), KeyValueCache(4)
+    >>> asked = {'num_heads': 1, 'mask': masks.causal(), 'score_mod': None}
+    >>> text, state = read.apply(
+    ...   {}, jnp.arange(3)[None], {'key': jnp.ones((1, 3, 2))}, **asked,
+    ...   mutable='cache')
+    >>> text.kept['key'].shape  # what was read, as it came
+    (1, 3, 2)
+    >>> one, state = follow.apply(
+    ...   state, jnp.array([[3]]), {'key': jnp.ones((1, 1, 2))}, **asked,
+    ...   mutable='cache')
+    >>> one.kept['key'].shape  # the next token sees all four slots
+    (1, 4, 2)
+
   References:
     Beltagy et al., 2020 (windows). https://arxiv.org/abs/2004.05150
     Xiao et al., 2023 (pinned tokens). https://arxiv.org/abs/2309.17453

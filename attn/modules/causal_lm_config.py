@@ -52,6 +52,16 @@ class CausalLMConfig:
   Fields that came later have a default, so that what was written before them
   means what it meant.
 
+    >>> config = CausalLMConfig(
+    ...   vocab_size=11, context=16, num_layers=2, embed_dim=8, num_heads=2,
+    ...   num_kv_heads=0, mlp_dim=32, attention='sliding_window+alibi',
+    ...   window=4, positions='none', rope_base=10_000.0, norm='rmsnorm',
+    ...   activation='gelu', qk_norm=False, tied_head=True, dropout_rate=0.0)
+    >>> dataclasses.replace(config, num_heads=3)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+      ...
+    ValueError: num_heads: got 3, wanted ...
+
   Attributes:
     vocab_size: V.
     context: The most tokens seen at once; learned positions go no further.

@@ -21,6 +21,12 @@ class Encoded(NamedTuple):
   Attributes:
     memory: What decode steps read and never change.
     state: What a decode step changes.
+
+  Example:
+    >>> read = Encoded(memory=jnp.ones((2, 5, 8)), state=jnp.zeros((2, 8)))
+    >>> beams = jax.tree.map(lambda x: jnp.repeat(x, 3, 0), read)
+    >>> beams.memory.shape
+    (6, 5, 8)
   """
 
   memory: Any
@@ -34,6 +40,11 @@ class Decoded(NamedTuple):
     logits: float32[B, T, V] of the next token; [B, V] of one step.
     weights: float32[B, T, S], the attention each source token got at each
       step; [B, S] of one step; None where there is no attention.
+
+  Example:
+    >>> said = Decoded(jnp.eye(3)[None], weights=None)
+    >>> said.logits.argmax(-1)  # the words of a greedy translation
+    Array([[0, 1, 2]], dtype=int32)
   """
 
   logits: Array
@@ -84,6 +95,9 @@ class EncoderDecoder(nn.Module):
     ...   jax.random.key(0), *arguments))
     >>> logits.shape, weights.shape
     ((2, 3, 13), (2, 3, 5))
+
+  References:
+    Sutskever et al., 2014, section 2. https://arxiv.org/abs/1409.3215
   """
 
   config: EncoderDecoderConfig

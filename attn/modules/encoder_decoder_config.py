@@ -64,6 +64,18 @@ class EncoderDecoderConfig:
 
   Raises:
     ValueError: if a field does not fit; the message begins with its name.
+
+  Example:
+    >>> config = EncoderDecoderConfig(
+    ...   kind='bahdanau', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0)
+    >>> dataclasses.replace(config, score='cosine')  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+      ...
+    ValueError: score: got 'cosine', wanted one of ...
   """
 
   kind: str

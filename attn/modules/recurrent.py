@@ -32,6 +32,15 @@ def run_cell(
   Returns:
     (carry, outputs): what the cell ends with, and its outputs [B, T, H] at the
     places of their inputs, 0 at padding.
+
+  Example:
+    >>> x, real = jnp.ones((1, 3, 2)), jnp.array([[True, True, False]])
+    >>> def read(cell):
+    ...   return run_cell(cell, jnp.zeros((1, 4)), x, real)
+    >>> run = nn.apply(read, nn.GRUCell(4), mutable=True)
+    >>> (last, out), _ = run({}, rngs={'params': jax.random.key(0)})
+    >>> bool((last == out[:, 1]).all()), out[0, 2]  # it passed the padding
+    (True, Array([0., 0., 0., 0.], dtype=float32))
   """
 
   def step(cell: Any, carry: Any, inputs: Any) -> tuple[Any, Array]:

@@ -52,6 +52,23 @@ class DecoderBlock(nn.Module):
   Attributes:
     config: Of the model.
 
+  Example:
+    >>> from attn.modules import EncoderDecoderConfig
+    >>> config = EncoderDecoderConfig(
+    ...   kind='transformer', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0)
+    >>> x, source = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
+    >>> def translate(block):  # the source's keys and values are made once
+    ...   return block(x, block.remember(source), jnp.ones((2, 5), bool))
+    >>> block = nn.apply(translate, DecoderBlock(config), mutable=True)
+    >>> (out, *_), _ = jax.eval_shape(
+    ...   lambda: block({}, rngs={'params': jax.random.key(0)}))
+    >>> out.shape
+    (2, 3, 8)
+
   References:
     Vaswani et al., 2017, section 3.1. https://arxiv.org/abs/1706.03762
     Xiong et al., 2020 (pre-norm). https://arxiv.org/abs/2002.04745
@@ -164,6 +181,20 @@ class TranslationTransformer(EncoderDecoder):
 
   Attributes:
     config: Its shape.
+
+  Example:
+    >>> from attn.modules import EncoderDecoderConfig
+    >>> model = TranslationTransformer(EncoderDecoderConfig(
+    ...   kind='transformer', source_vocab_size=11, target_vocab_size=13,
+    ...   embed_dim=8, hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=16,
+    ...   score='dot', locality='global', half_width=2, bidirectional=False,
+    ...   input_feeding=False, coverage=False, max_source_length=9,
+    ...   max_target_length=9, dropout_rate=0.0))
+    >>> source, inputs = jnp.ones((2, 5), int), jnp.ones((2, 3), int)
+    >>> (logits, weights), _ = jax.eval_shape(lambda: model.init_with_output(
+    ...   jax.random.key(0), source, source > 0, inputs))
+    >>> logits.shape, weights.shape
+    ((2, 3, 13), (2, 3, 5))
 
   References:
     Vaswani et al., 2017. https://arxiv.org/abs/1706.03762
