@@ -136,8 +136,25 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.accumulate = 1
 
   mesh = config.mesh = ml_collections.ConfigDict()
-  # Devices that share the rows of a batch.  On a CPU, cores.
+  # All devices are used: what follows multiplies to their number, and -1 takes
+  # what is left.  Devices that share the rows of a batch.  On a CPU, cores.
   mesh.data = 1
+  # Likewise, and each keeps a part of the parameters only.
+  mesh.fsdp = 1
+  # Devices that share heads, the inside of the feed-forward, the vocabulary.
+  mesh.tensor = 1
+  # Devices that share the characters of a row.
+  mesh.sequence = 1
+
+  distributed = config.distributed = ml_collections.ConfigDict()
+  # Processes that share the devices of the mesh; -1 for as many as a scheduler
+  # says (SLURM, Open MPI, Cloud TPU, GKE), and nothing else is to be said.
+  distributed.processes = 1
+  # HOST:PORT of process 0, and which process this is.
+  distributed.coordinator = ''
+  distributed.process = 0
+  # Seconds that one waits for another at the start.
+  distributed.timeout = 60
 
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.

@@ -11,11 +11,15 @@ from attn.call import ScoreMod
 from attn.masks import Mask
 from attn.modules.linear import Linear
 from attn.modules.norms import make_norm
+from attn.modules.sharding import constrain
 from attn.weights import check_rate
 
 Array = jax.Array
 
 ACTIVATIONS = ('gelu', 'gelu_exact', 'relu2', 'swiglu', 'geglu')
+
+# What the axes of a residual stream count.
+_TOKENS = ('batch', 'length', None)
 
 
 class FeedForward(nn.Module):
@@ -61,7 +65,7 @@ class FeedForward(nn.Module):
     make = functools.partial(
       Linear, self.mlp_dim, self.use_bias, self.kernel_init
     )
-    hidden = make(name='in')(x)
+    hidden = constrain(make(name='in')(x), 'batch', 'length', 'hidden')
     match self.activation:
       case 'gelu':
         hidden = nn.gelu(hidden)
@@ -153,11 +157,11 @@ class TransformerBlock(nn.Module):
       )
       if self.post_norm:
         added = self._norm('attention_post_norm', added)
-      x = x + drop(added)
+      x = constrain(x + drop(added), *_TOKENS)
     added = self.feed_forward(self._norm('feed_forward_norm', x))
     if self.post_norm:
       added = self._norm('feed_forward_post_norm', added)
-    return x + drop(added)
+    return constrain(x + drop(added), *_TOKENS)
 
   def _norm(self, name: str, x: Array) -> Array:
     norm = make_norm(

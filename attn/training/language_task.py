@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from attn.modules.sharding import undivided
 from attn.training import language_model
 from attn.training.batches import Batch
 from attn.training.config import Config
+from attn.training.devices import mesh_of, using
 from attn.training.experiment import make_data, make_model
 from attn.training.figures import draw_attention_maps, draw_gaze
 from attn.training.flops import training_flops
@@ -62,9 +64,9 @@ class LanguageTask:
     )
     return jax.pure_callback(read, shapes)
 
-  def train_batch(self, index: int) -> Batch:
-    """Batch number index."""
-    return self._data.train_batch(index)
+  def train_batch(self, index: int, rows: slice = slice(None)) -> Batch:
+    """Batch number index, or some of its rows."""
+    return self._data.train_batch(index, rows)
 
   def flops_per_token(self, params: Any) -> float:
     """Of a training step, in products; attention as if it saw all before."""
@@ -145,7 +147,8 @@ class LanguageTask:
     tokens = self._data.tokenizer.encode(text)
     if self._model.config.pattern == 'none':
       return np.zeros((0, 0, len(tokens), len(tokens)), np.float32)
-    layers = self._capture(params, tokens[None])
+    with using(mesh_of(params)):
+      layers = self._capture(params, tokens[None])
     return np.stack(
       [
         np.asarray(layers[f'block_{i}']['attention']['weights'][0])[0]
@@ -163,7 +166,7 @@ class LanguageTask:
       _, captured = model.apply(
         {'params': params}, tokens, mutable=['intermediates']
       )
-      return captured['intermediates']
+      return jax.tree.map(undivided, captured['intermediates'])
 
     return capture
 

@@ -16,6 +16,11 @@ from attn.training.artifacts import replace_file
 from attn.training.config import Config
 from attn.training.errors import UserError
 
+# A run may go on elsewhere: on what it runs says nothing of what it computes.
+_WHERE = ('mesh', 'distributed')
+
+_NESTED = (ml_collections.ConfigDict, dict)
+
 
 class RunDirectory:
   """Paths of a run, and its small files.
@@ -81,7 +86,11 @@ class RunDirectory:
     """
     path = self.path / 'config.json'
     if path.exists():
-      difference = _first_difference(self.read_config(), config)
+      there, here = (
+        {name: x for name, x in of.items() if name not in _WHERE}
+        for of in (self.read_config(), config)
+      )
+      difference = first_difference(there, here)
       if difference:
         raise UserError(
           f'workdir: {self.path} holds a run with another config '
@@ -171,13 +180,12 @@ def _digest(path: pathlib.Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _first_difference(there: Config, here: Config) -> str | None:
+def first_difference(there: Any, here: Any) -> str | None:
+  """Where two configs differ, and how; None if they do not."""
   for name in sorted({*there, *here}):
     x, y = there.get(name), here.get(name)
-    if isinstance(x, ml_collections.ConfigDict) and isinstance(
-      y, ml_collections.ConfigDict
-    ):
-      inner = _first_difference(x, y)
+    if isinstance(x, _NESTED) and isinstance(y, _NESTED):
+      inner = first_difference(x, y)
       if inner:
         return f'{name}.{inner}'
     elif x != y:
