@@ -18,7 +18,10 @@ Array = jax.Array
 
 
 def map_rows(
-  problem: Problem, lane: Lane, visit: Callable[[Tile, Any], Any], start: Any
+  problem: Problem,
+  lane: Lane,
+  visit: Callable[[Tile, Any], Any],
+  start: Callable[[Array], Any],
 ) -> Any:
   """Carry a state through the tiles of each row of tiles.
 
@@ -29,7 +32,7 @@ def map_rows(
     problem: The static part of the call.
     lane: The lane.
     visit: From a tile and the state of its row to the row's new state.
-    start: The state of a row that has seen no tile.
+    start: From a row of tiles to its state before the first of them.
 
   Returns:
     The final states, [rows, ...].
@@ -41,7 +44,7 @@ def map_rows(
     decided = _decided(plan, lane.classes)
 
   def row(i: Array) -> Any:
-    state = start
+    state = start(i)
     for listed, masked in ((plan.partial, True), (plan.full, False)):
       if listed:
         visit_as = functools.partial(_visit, visit, i, masked)
