@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import (
+  AxisType,
+  Mesh,
+  NamedSharding,
+  SingleDeviceSharding,
+)
 from jax.sharding import PartitionSpec as P
 
 import attn
@@ -30,8 +35,12 @@ Array = jax.Array
 
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'ring.json'
 _AXIS = 'sequence'
-# Elements of a batch, query heads, key/value heads, and their sizes.
-_BATCH, _HEADS, _KV_HEADS, _SIZE = 2, 2, 1, 16
+# Elements of a batch, query heads, key/value heads, and their sizes: of what is
+# computed, and of what is only compiled, for its memory.
+_NARROW, _WIDE = (2, 2, 1, 16), (1, 8, 8, 64)
+
+# (mask, query, key, value) -> context.
+Attend = Callable[..., Array]
 
 
 class Inputs(NamedTuple):
@@ -62,25 +71,30 @@ def main() -> None:
   if out is not None:
     results.check_writable(out)
   jax.config.update('jax_num_cpu_devices', values.devices)
-  found = make_masks(_BATCH, _HEADS, values.length)
+  found = make_masks(*_NARROW[:2], values.length)
   unknown = sorted(set(values.masks) - set(found))
   if unknown:
     raise UserError(f'--masks: got {unknown}, wanted some of {sorted(found)}')
   mesh = make_mesh(values.devices)
-  if not values.masks:
-    record = memory(mesh, values.length)
-    _keep(out, 'memory', {'machine': machine.describe(), **record})
-    print(f'causal, 8 heads of 64: {record}')
   inputs = make_inputs(values.length)
+  wide = make_inputs(values.length, *_WIDE)
+  wide_masks = make_masks(*_WIDE[:2], values.length)
+  print(f'{"mask":30} context gradient  memory steps balance')
   for name in values.masks or found:
-    record = compare(found[name](), inputs, mesh)
-    _keep(out, name, record)
-    print(f'{name}: {record}', flush=True)
-
-
-def _keep(out: pathlib.Path | None, name: str, record: dict[str, Any]) -> None:
-  if out is not None:
-    results.update(out, 'ring', {name: record})
+    record = {
+      **compare(found[name](), inputs, mesh),
+      **work(found[name](), inputs, mesh),
+      **memory(wide_masks[name](), wide, mesh),
+    }
+    if out is not None:
+      kept = {'machine': machine.describe(), 'length': values.length, **record}
+      results.update(out, 'ring', {name: kept})
+    print(
+      f'{name:30} {record["context_difference"]:.1e} '
+      f'{record["gradient_difference"]:.1e} 1/{1 / record["share"]:4.1f} '
+      f'{record["steps"]:5} {record["balance"]:.3f}',
+      flush=True,
+    )
 
 
 def make_mesh(devices: int) -> Mesh:
@@ -95,60 +109,59 @@ def make_mesh(devices: int) -> Mesh:
 
 def make_inputs(
   length: int,
-  batch: int = _BATCH,
-  heads: int = _HEADS,
-  kv_heads: int = _KV_HEADS,
-  size: int = _SIZE,
+  batch: int = _NARROW[0],
+  heads: int = _NARROW[1],
+  kv_heads: int = _NARROW[2],
+  size: int = _NARROW[3],
 ) -> Inputs:
   """Independent normal numbers."""
   rng = np.random.default_rng(0)
-  shapes = [(batch, length, n, size) for n in (heads, kv_heads, kv_heads, heads)]
+  shapes = [
+    (batch, length, n, size) for n in (heads, kv_heads, kv_heads, heads)
+  ]
   return Inputs(*(rng.standard_normal(x, np.float32) for x in shapes))
 
 
-def compare(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
-  """One mask: results, memory and work, on one device and on those of a mesh.
+def compare(
+  mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh
+) -> dict[str, Any]:
+  """The results of one device and of those of a mesh.
 
   Returns:
-    Largest differences, of gradients in proportion to the largest; temporary
-    bytes of a device; and what `work` says.
+    Largest differences: of the context, and of the gradients in proportion to
+    the largest entry of each.
   """
-  record = work(mask, inputs, mesh)
-  outputs, memories = [], []
-  for put, compute in (_on_one(mask), _on_mesh(mask, mesh)):
-    arrays = put(inputs)
-    context, forward_bytes = _run(compute, arrays)
-    gradients, gradient_bytes = _run(_gradient(compute), arrays)
-    outputs.append((context, *gradients))
-    memories.append((forward_bytes, gradient_bytes))
-  one, ring = outputs
-  context_error, *gradient_errors = (
-    float(np.abs(x - y).max()) / max(float(np.abs(x).max()), 1e-30)
-    for x, y in zip(one, ring)
-  )
-  context_error *= float(np.abs(one[0]).max())
+  found = []
+  for put, attend in _sides(mesh):
+    arrays, everywhere = put(mask, inputs)
+    outputs = jax.jit(_outputs_of(attend))(everywhere, *arrays)
+    found.append(jax.tree.map(np.asarray, outputs))
+  (context, *gradients), (ring_context, *ring_gradients) = found
   return {
-    'context_difference': context_error,
-    'gradient_difference': max(gradient_errors),
-    'temporary_bytes_one': memories[0],
-    'temporary_bytes_device': memories[1],
-    **record,
+    'context_difference': float(np.abs(context - ring_context).max()),
+    'gradient_difference': max(
+      float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30))
+      for x, y in zip(gradients, ring_gradients)
+    ),
   }
 
 
-def memory(mesh: Mesh, length: int) -> dict[str, Any]:
-  """Temporary bytes with a causal mask and heads of a usual size."""
-  inputs = make_inputs(length, 1, 8, 8, 64)
-  record = {}
-  for name, (put, compute) in (
-    ('one', _on_one(attn.masks.causal())),
-    ('device', _on_mesh(attn.masks.causal(), mesh)),
-  ):
-    arrays = put(inputs)
-    record[f'temporary_bytes_{name}'] = [
-      _compile(f, arrays)[1] for f in (compute, _gradient(compute))
-    ]
-  return record
+def memory(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
+  """Temporary bytes of one device, and of one of a mesh; nothing is computed.
+
+  Returns:
+    [forward, forward and backward] of either, and the worse of the quotients.
+  """
+  record: dict[str, Any] = {}
+  for name, (put, attend) in zip(('one', 'device'), _sides(mesh)):
+    arrays, everywhere = put(mask, inputs)
+    sizes = []
+    for compute, used in ((attend, arrays[:3]), (_outputs_of(attend), arrays)):
+      compiled = jax.jit(compute).lower(everywhere, *used).compile()
+      sizes.append(compiled.memory_analysis().temp_size_in_bytes)
+    record[f'temporary_bytes_{name}'] = sizes
+  pairs = zip(*record.values())
+  return {**record, 'share': max(device / one for one, device in pairs)}
 
 
 def work(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
@@ -177,47 +190,39 @@ def count(
   return plan[0], visits(*plan)
 
 
-def _on_one(mask: attn.masks.Mask) -> tuple[Any, Callable[..., Array]]:
-  put = functools.partial(jax.device_put, device=jax.devices()[0])
-  return put, functools.partial(
-    attn.attention, mask=mask, implementation='blockwise'
+def _sides(mesh: Mesh) -> tuple[tuple[Any, Attend], tuple[Any, Attend]]:
+  """How one device and a mesh are given arrays, and how they attend."""
+
+  def put(
+    parts: Any, whole: Any, mask: attn.masks.Mask, inputs: Inputs
+  ) -> tuple[Any, Any]:
+    return jax.device_put(inputs, parts), jax.device_put(mask, whole)
+
+  def on_one(mask: attn.masks.Mask, *arrays: Array) -> Array:
+    return attn.attention(*arrays, mask=mask, implementation='blockwise')
+
+  def on_mesh(mask: attn.masks.Mask, *arrays: Array) -> Array:
+    return attn.ring_attention(*arrays, mask=mask, mesh=mesh)
+
+  first = SingleDeviceSharding(jax.devices()[0])
+  parts, whole = (NamedSharding(mesh, P(*x)) for x in ((None, _AXIS), ()))
+  return (
+    (functools.partial(put, first, first), on_one),
+    (functools.partial(put, parts, whole), on_mesh),
   )
 
 
-def _on_mesh(
-  mask: attn.masks.Mask, mesh: Mesh
-) -> tuple[Any, Callable[..., Array]]:
-  sharding = NamedSharding(mesh, P(None, _AXIS))
-  put = functools.partial(jax.device_put, device=sharding)
-  return put, functools.partial(attn.ring_attention, mask=mask, mesh=mesh)
+def _outputs_of(attend: Attend) -> Callable[..., Any]:
+  return functools.partial(_outputs, attend)
 
 
-def _gradient(compute: Callable[..., Array]) -> Callable[..., Any]:
-  def loss(query: Array, key: Array, value: Array, wave: Array) -> Array:
-    return (compute(query, key, value) * wave).sum()
-
-  return jax.grad(loss, argnums=(0, 1, 2))
-
-
-def _compile(compute: Callable[..., Any], arrays: Inputs) -> tuple[Any, int]:
-  """A compiled program, and its temporary bytes on a device."""
-
-  def of_inputs(*arrays: Array) -> Any:
-    return compute(*arrays)
-
-  used = arrays[:3] if _takes_three(compute) else arrays
-  compiled = jax.jit(of_inputs).lower(*used).compile()
-  return compiled, compiled.memory_analysis().temp_size_in_bytes
-
-
-def _takes_three(compute: Callable[..., Any]) -> bool:
-  return isinstance(compute, functools.partial)
-
-
-def _run(compute: Callable[..., Any], arrays: Inputs) -> tuple[Any, int]:
-  compiled, size = _compile(compute, arrays)
-  used = arrays[:3] if _takes_three(compute) else arrays
-  return jax.tree.map(np.asarray, compiled(*used)), size
+def _outputs(
+  attend: Attend, mask: attn.masks.Mask, *arrays: Array
+) -> tuple[Array, ...]:
+  """The context, and gradients by query, key and value."""
+  *inputs, wave = arrays
+  context, transpose = jax.vjp(functools.partial(attend, mask), *inputs)
+  return (context, *transpose(wave))
 
 
 if __name__ == '__main__':

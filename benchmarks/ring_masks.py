@@ -57,7 +57,7 @@ def make_masks(batch: int, heads: int, length: int) -> dict[str, Build]:
       masks.causal(),
       segments(),
     ]
-    return masks.per_head(kinds[:heads])
+    return masks.per_head((kinds * heads)[:heads])
 
   return {
     'causal': masks.causal,

@@ -59,7 +59,8 @@ def forward(
     The output, [rows, G * block_q, ...].
   """
   start = start_of_row(problem, lane)
-  state = visit_keys(problem, floats, others, lane, lambda i: start)
+  visit = visit_tile(problem, floats, others, lane)
+  state = loops.map_rows(problem, lane, visit, lambda i: start)
   return finish(problem, lane, state)
 
 
@@ -73,25 +74,10 @@ def start_of_row(problem: Problem, lane: Lane) -> State:
   )
 
 
-def visit_keys(
-  problem: Problem,
-  floats: Floats,
-  others: Others,
-  lane: Lane,
-  start: Callable[[Array], State],
-) -> State:
-  """Carry softmax through the keys of a lane.
-
-  Args:
-    problem: The static part of the call.
-    floats: Its float arrays.
-    others: Its other arrays.
-    lane: One lane cut out of them, marked.
-    start: From a row of tiles to its state before these keys.
-
-  Returns:
-    The states after them, [rows, G * block_q, ...].
-  """
+def visit_tile(
+  problem: Problem, floats: Floats, others: Others, lane: Lane
+) -> Callable[[tiles.Tile, State], State]:
+  """From a tile of a marked lane and the state of its row to the new state."""
   ones = jnp.ones((problem.plan.block_k, 1), problem.compute_dtype)
 
   def visit(tile: tiles.Tile, state: State) -> State:
@@ -108,7 +94,7 @@ def visit_keys(
     part = tiles.product(weights, tiles.at(lane.value, tile.j))
     return State(total, context * shrink[:, None] + part, new_top)
 
-  return loops.map_rows(problem, lane, visit, start)
+  return visit
 
 
 def finish(problem: Problem, lane: Lane, state: State) -> Output:

@@ -29,7 +29,14 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from attn.backends.forward import Output
-from attn.backends.lanes import cut, cut_rows, for_each_chunk, join, over_lanes
+from attn.backends.lanes import (
+  Lane,
+  cut,
+  cut_rows,
+  for_each_chunk,
+  join,
+  over_lanes,
+)
 from attn.backends.layout import (
   Layout,
   first_of,
@@ -40,9 +47,11 @@ from attn.backends.layout import (
 from attn.backends.plan import Plan
 from attn.backends.problem import Floats, Others, Places, Problem, take_apart
 from attn.backends.ring_lanes import (
+  Moving,
+  backward_around,
   forward_around,
   from_ring_order,
-  output_of_ring,
+  moving_of,
   to_ring_order,
 )
 from attn.backends.ring_plan import Ring, make_ring_plan, tiles_of
@@ -176,7 +185,7 @@ def _forward(
   return Output(*(join(problem, x) for x in output))
 
 
-def _in_ring_order(ring: Ring, lanes: Any) -> Any:
+def _in_ring_order(ring: Ring, lanes: Lane) -> Lane:
   tiles = lanes.query_t, lanes.key_t, lanes.value
   query_t, key_t, value = to_ring_order(ring, tiles, 1)
   return lanes._replace(query_t=query_t, key_t=key_t, value=value)
@@ -191,32 +200,32 @@ def _forward_and_inputs(
 
 def _backward(
   problem: Problem, ring: Ring, saved: Any, bars: tuple[Array, Array]
-) -> Any:
+) -> tuple[Floats, None]:
   floats, others, output = saved
 
-  def chunk(number: Array, floats: Floats) -> tuple[Array, Array]:
-    lanes = cut(problem, floats, others, number, marked=False)
-    lanes = _in_ring_order(ring, lanes)
-    outputs = Output(*(cut_rows(problem, x, number) for x in output))
-    outputs = to_ring_order(ring, outputs, 1)
+  def chunk(total: Floats, number: Array) -> tuple[Floats, None]:
+    def lanes_of(floats: Floats) -> tuple[Moving, Lane]:
+      lanes = cut(problem, floats, others, number, marked=False)
+      lanes = _in_ring_order(ring, lanes)
+      return moving_of(lanes), lanes
 
-    def of_lane(lane: Any, output: Output) -> tuple[Array, Array]:
-      inputs = lane, floats.score_mod, others, output
-      return output_of_ring(problem, ring, *inputs)
-
-    return from_ring_order(ring, over_lanes(of_lane)(lanes, outputs), 1)
-
-  if problem.chunks > 1:
-    chunk = jax.checkpoint(chunk, prevent_cse=False)
-
-  def known(floats: Floats) -> tuple[Array, ...]:
-    context, residual = for_each_chunk(
-      problem, lambda number: chunk(number, floats)
+    _, transpose, lanes = jax.vjp(lanes_of, floats, has_aux=True)
+    rows = jax.tree.map(lambda x: cut_rows(problem, x, number), (output, bars))
+    around = functools.partial(
+      backward_around, problem, ring, floats.score_mod, others
     )
-    return join(problem, context), join(problem, residual)
+    moving_bar, mod_bar = over_lanes(around)(
+      lanes, *to_ring_order(ring, rows, 1)
+    )
+    floats_bar = transpose(moving_bar)[0]
+    floats_bar = floats_bar._replace(score_mod=[x.sum(0) for x in mod_bar])
+    return jax.tree.map(jnp.add, total, floats_bar), None
 
-  _, transpose = jax.vjp(known, floats)
-  return transpose(bars)[0], None
+  zeros = jax.tree.map(jnp.zeros_like, floats)
+  numbers = jnp.arange(problem.chunks, dtype=jnp.int32)
+  if problem.chunks == 1:
+    return chunk(zeros, numbers[0])
+  return jax.lax.scan(chunk, zeros, numbers)
 
 
 _differentiable.defvjp(_forward_and_inputs, _backward)

@@ -8,19 +8,20 @@ gradients of keys and values go along with them, and end where they belong.
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attn import masks
+from attn.backends import loops
 from attn.backends.forward import (
   Output,
   State,
   finish,
   start_of_row,
-  visit_keys,
+  visit_tile,
 )
 from attn.backends.lanes import Lane
 from attn.backends.problem import Floats, Others, Problem
@@ -107,13 +108,8 @@ def forward_around(
     here, others_here = _at_step(problem, ring, others, lane, held, at)
 
     def work(state: State) -> State:
-      return visit_keys(
-        problem,
-        floats,
-        others_here,
-        here,
-        lambda i: jax.tree.map(lambda x: x[i], state),
-      )
+      visit = visit_tile(problem, floats, others_here, here)
+      return loops.update_rows(problem, here, visit, state)
 
     return held, _unless_empty(here, work, state)
 
@@ -121,43 +117,44 @@ def forward_around(
   return finish(problem, lane, state)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def output_of_ring(
+class Moving(NamedTuple):
+  """What a lane is differentiated by, see `Lane`."""
+
+  query_t: Array
+  key_t: Array
+  value: Array
+  bias: Array | None
+  sink: Array | None
+
+
+def moving_of(lane: Lane) -> Moving:
+  """The part of a lane, or of lanes, that one differentiates by."""
+  return Moving(*(getattr(lane, name) for name in Moving._fields))
+
+
+def backward_around(
   problem: Problem,
   ring: Ring,
-  lane: Lane,
   mod_floats: list[Array],
   others: Others,
+  lane: Lane,
   output: Output,
-) -> tuple[Array, Array]:
-  """An output that is known already, with the derivative of how it came about.
+  bars: tuple[Array, Array],
+) -> tuple[Moving, list[Array]]:
+  """Gradients of one lane, which go around with its keys.
 
   Args:
     problem: What one device computes.
     ring: The ring.
-    lane: One lane, not marked, in the order of the ring.
     mod_floats: Float arrays of the score_mod.
-    others: The other arrays.
+    others: The other arrays; places as of the device's own keys.
+    lane: One lane, not marked, in the order of the ring.
     output: What `forward_around` gave.
+    bars: Gradients of its context and residual.
 
   Returns:
-    Its context and residual.
+    Gradients of the lane, and of mod_floats.
   """
-  del problem, ring, lane, mod_floats, others
-  return output.context, output.residual
-
-
-def _output_and_inputs(
-  problem: Problem, ring: Ring, *inputs: Any
-) -> tuple[tuple[Array, Array], Any]:
-  return output_of_ring(problem, ring, *inputs), inputs
-
-
-def _backward_around(
-  problem: Problem, ring: Ring, inputs: Any, bars: tuple[Array, Array]
-) -> Any:
-  """Gradients of a lane and of the score_mod's arrays."""
-  lane, mod_floats, others, output = inputs
   floats = _only_mods(mod_floats)
   lane_without_sink = lane._replace(sink=None)
   stay = lane.query_t, lane.bias, mod_floats
@@ -197,17 +194,8 @@ def _backward_around(
   )
   key_bar, value_bar = key_value_bar
   query_bar, bias_bar, mod_bar = state
-  lane_bar = _nothing_moves()._replace(
-    query_t=query_bar,
-    key_t=key_bar,
-    value=value_bar,
-    bias=bias_bar,
-    sink=_sink_bar(problem, lane, output, bars),
-  )
-  return lane_bar, mod_bar, None, None
-
-
-output_of_ring.defvjp(_output_and_inputs, _backward_around)
+  sink_bar = _sink_bar(problem, lane, output, bars)
+  return Moving(query_bar, key_bar, value_bar, bias_bar, sink_bar), mod_bar
 
 
 def _sink_bar(

@@ -38,6 +38,8 @@ Array = jax.Array
 _PER_STEP = 1e6
 # Bringing queries, keys and values into zigzag order, and the context back.
 _STEPS_OF_ZIGZAG = 2
+# Of one device's memory larger tiles are a small part, of a ring's a large one.
+_LARGEST_SIDE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,9 +193,11 @@ def sides_of_tiles(
 ) -> list[tuple[int, int]]:
   """Sides, in queries and keys, that cut parts of these lengths evenly."""
   groups = call.sizes[1] // call.key.shape[2]
+  found = candidates(call)
+  found = [x for x in found if max(x) <= _LARGEST_SIDE] or found
   pairs = (
     (split(num_queries, queries_in(q, groups))[1], split(num_keys, k)[1])
-    for q, k in candidates(call)
+    for q, k in found
   )
   return list(dict.fromkeys(pairs))
 
