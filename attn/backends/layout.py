@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from attn.backends.problem import Floats, Others, Problem
@@ -133,6 +133,15 @@ def on_devices(
       classes=spec(others.classes, sequence, batch, heads),
     ),
   )
+  mesh = layout.mesh or jax.sharding.get_abstract_mesh()
+  arrays = (floats, others)
+  if AxisType.Explicit in mesh.axis_types:
+    # There arrays are where they are said to be; elsewhere the compiler sees.
+    arrays = jax.tree.map(
+      lambda spec, x: jax.sharding.reshard(x, NamedSharding(mesh, spec)),
+      in_specs,
+      arrays,
+    )
   # Not checked: it does not know that a ring ends where it began.
   shared = jax.shard_map(
     compute,
@@ -142,4 +151,4 @@ def on_devices(
     axis_names={sequence, *batch, *heads},
     check_vma=False,
   )
-  return shared(floats, others)
+  return shared(*arrays)
