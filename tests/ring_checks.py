@@ -78,9 +78,9 @@ def of_masks():
   return found
 
 
-def _everything(parts):
+def _everything():
   """Call, arrays it is differentiated by, and masks' arrays that are traced."""
-  lengths = {1: (40, 24), 2: (80, 48)}[parts]
+  lengths = 80, 48
   arrays = {
     **qkv((2,), *lengths, 2, 4, 5, 3),
     'bias': normal(2, 4, *lengths, seed=5),
@@ -133,23 +133,16 @@ def _gradients(compute, call):
 
 def of_gradients():
   """Everything at once, forward and backward, beside `dense`."""
-  found = {}
-  for parts in (1, 2):
-    call, arrays, ids = _everything(parts)
-    ours, theirs = (
-      _gradients(compute, call)(arrays, ids)
-      for compute in (
-        lambda call, parts=parts: ring(
-          call, _layout(), sides=(3, 2), parts=parts
-        ),
-        dense,
-      )
+  call, arrays, ids = _everything()
+  ours, theirs = (
+    _gradients(compute, call)(arrays, ids)
+    for compute in (
+      functools.partial(ring, layout=_layout(), sides=(3, 2), parts=2),
+      dense,
     )
-    for name in arrays:
-      difference = _difference(ours[0][name], theirs[0][name])
-      found[f'{name} {parts}'] = difference
-    found[f'outputs {parts}'] = _difference(ours[1], theirs[1])
-  return found
+  )
+  found = {name: _difference(ours[0][name], theirs[0][name]) for name in arrays}
+  return {**found, 'outputs': _difference(ours[1], theirs[1])}
 
 
 def of_promises():
@@ -200,16 +193,11 @@ def of_visits():
     planned = ring_benchmark.count(mask, inputs, _layout().mesh, **options)
     happened = collections.Counter()
 
-    def count(device, source, happened=happened):
-      happened[int(device), int(source)] += 1
+    def count(row, column, happened=happened):
+      happened[int(row), int(column)] += 1
 
     def mod(score, b, n, q, k, count=count):
-      # Of a tile's scores only one says that it is computed.
-      jax.lax.cond(
-        (q % 4 == 0) & (k % 4 == 0),
-        lambda: jax.debug.callback(count, q // 4, k // 4),
-        lambda: None,
-      )
+      jax.debug.callback(count, q // 4, k // 4)
       return score
 
     call = prepare(*map(jnp.asarray, inputs[:3]), mask=mask, score_mod=mod)
@@ -219,7 +207,8 @@ def of_visits():
     found[name] = {
       'steps': list(planned[0].steps),
       'planned': planned[1].tolist(),
-      'tiles': sorted(happened.elements()),
+      'tiles': sorted(happened),
+      'scores': sorted(set(happened.values())),
     }
   return found
 
