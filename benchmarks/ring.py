@@ -121,7 +121,9 @@ def make_inputs(
   shapes = [
     (batch, length, n, size) for n in (heads, kv_heads, kv_heads, heads)
   ]
-  return Inputs(*(rng.standard_normal(x, np.float32) for x in shapes))
+  return Inputs(
+    *(jnp.asarray(rng.standard_normal(x, np.float32)) for x in shapes)
+  )
 
 
 def compare(
@@ -163,7 +165,9 @@ def memory(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
     sizes = []
     for compute, used in ((attend, arrays[:3]), (_outputs_of(attend), arrays)):
       compiled = jax.jit(compute).lower(everywhere, *used).compile()
-      sizes.append(compiled.memory_analysis().temp_size_in_bytes)
+      found = compiled.memory_analysis()
+      assert found is not None, 'a compiler that does not tell'
+      sizes.append(found.temp_size_in_bytes)
     record[f'temporary_bytes_{name}'] = sizes
   pairs = zip(*record.values())
   return {**record, 'share': max(device / one for one, device in pairs)}

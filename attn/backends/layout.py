@@ -105,10 +105,13 @@ def on_devices(
     The results.
   """
   sequence, batch, heads = layout.sequence, layout.batch, layout.heads
-  keys = P(batch, sequence, heads)
+  # Specs stand where arrays do: the types of these say nothing of them.
+  keys: Any = P(batch, sequence, heads)
+  queries: Any = P(batch, None if layout.whole_queries else sequence, heads)
+  whole: Any = P()
   of_queries = None if layout.whole_queries else sequence
 
-  def spec(x: Array | None, *axes: Any) -> P | None:
+  def spec(x: Array | None, *axes: Any) -> Any:
     """Of an axis that has one entry for all, all have the whole."""
     if x is None:
       return None
@@ -116,25 +119,25 @@ def on_devices(
 
   in_specs = (
     Floats(
-      query=P(batch, of_queries, heads),
+      query=queries,
       key=keys,
       value=keys,
       v=None,
       bias=spec(floats.bias, batch, heads, of_queries),
       sink=spec(floats.sink, heads),
       scale=spec(floats.scale),
-      score_mod=[P()] * len(floats.score_mod),
+      score_mod=[whole] * len(floats.score_mod),
     ),
     Others(
       poison=keys,
-      mask=[P()] * len(others.mask),
-      score_mod=[P()] * len(others.score_mod),
+      mask=[whole] * len(others.mask),
+      score_mod=[whole] * len(others.score_mod),
       seeds=spec(others.seeds, batch, heads),
       classes=spec(others.classes, sequence, batch, heads),
     ),
   )
   mesh = layout.mesh or jax.sharding.get_abstract_mesh()
-  arrays = (floats, others)
+  arrays: Any = (floats, others)
   if AxisType.Explicit in mesh.axis_types:
     # There arrays are where they are said to be; elsewhere the compiler sees.
     arrays = jax.tree.map(

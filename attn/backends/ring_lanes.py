@@ -310,9 +310,10 @@ def _unless_empty(lane: Lane, work: Callable[[Any], Any], state: Any) -> Any:
 
 
 def _only_mods(mod_floats: list[Array]) -> Floats:
-  nothing = dict.fromkeys(Floats._fields)
+  nothing: dict[str, Any] = dict.fromkeys(Floats._fields)
   return Floats(**{**nothing, 'score_mod': mod_floats})
 
 
 def _nothing_moves() -> Lane:
-  return Lane(**dict.fromkeys(Lane._fields))
+  nothing: dict[str, Any] = dict.fromkeys(Lane._fields)
+  return Lane(**nothing)

@@ -12,6 +12,7 @@ all run; a step in which no device has anything to do is left out of it.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,8 +162,7 @@ def make_ring_plan(
     exact = _by_steps(ring, classify(call, q_tiles, k_tiles, outline=False))
   listed = np.array(plan.undecided, np.int32).reshape(-1, 2)
   exact = exact[:, :, :, np.array(steps)][..., listed[:, 0], listed[:, 1]]
-  array = np if isinstance(exact, np.ndarray) else jnp
-  return ring, plan, array.moveaxis(of_groups(call, exact), 2, 0)
+  return ring, plan, _moveaxis(of_groups(call, exact), 2, 0)
 
 
 def visits(
@@ -275,8 +275,14 @@ def _by_steps(ring: Ring, classes: np.ndarray | Array) -> np.ndarray | Array:
   source = (devices[:, None] - devices) % ring.devices
   # Indices with a slice between them come out in front.
   classes = classes[:, :, devices[:, None], :, source]
-  array = np if isinstance(classes, np.ndarray) else jnp
-  return array.moveaxis(classes, (0, 1), (2, 3))
+  return _moveaxis(classes, (0, 1), (2, 3))
+
+
+def _moveaxis(x: np.ndarray | Array, source: Any, to: Any) -> Any:
+  """By NumPy where x is NumPy's, so that it can still be looked at."""
+  if isinstance(x, np.ndarray):
+    return np.moveaxis(x, source, to)
+  return jnp.moveaxis(x, source, to)
 
 
 def _cost(
