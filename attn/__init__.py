@@ -33,6 +33,7 @@ from attn.scores import (
   l2_scores,
   location_scores,
 )
+from attn.sharded import decode_attention, ring_attention
 from attn.single_head import self_attention, single_head_attention
 from attn.variants import linear_attention, sigmoid_attention
 from attn.weights import (
@@ -57,6 +58,7 @@ __all__ = [
   'cosine_scores',
   'coverage',
   'coverage_loss',
+  'decode_attention',
   'dot_product_scores',
   'dropout',
   'explain',
@@ -73,6 +75,7 @@ __all__ = [
   'predicted_centers',
   'relative_buckets',
   'repeat_kv',
+  'ring_attention',
   'self_attention',
   'sigmoid_attention',
   'single_head_attention',

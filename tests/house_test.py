@@ -21,7 +21,7 @@ _FLOORS = (
   ('mods.',),
   ('call', 'single_head'),
   ('backends.',),
-  ('dispatch', 'inspection', 'additive'),
+  ('dispatch', 'inspection', 'additive', 'sharded'),
   ('variants',),
   ('',),  # attn itself: the names it exports
   ('modules.',),

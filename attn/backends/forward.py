@@ -1,6 +1,7 @@
 """The forward pass of one lane: softmax carried along from tile to tile."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,20 @@ class Output(NamedTuple):
   inverse: Array
 
 
+class State(NamedTuple):
+  """Softmax on its way through the keys.
+
+  Attributes:
+    total: [...], Σ exp(score - top) of the keys seen so far.
+    context: [..., Hv], Σ exp(score - top) value.
+    top: [...], their largest score; -inf before any was seen.
+  """
+
+  total: Array
+  context: Array
+  top: Array
+
+
 def forward(
   problem: Problem, floats: Floats, others: Others, lane: Lane
 ) -> Output:
@@ -43,10 +58,29 @@ def forward(
   Returns:
     The output, [rows, G * block_q, ...].
   """
-  rows, dtype = lane.query_t.shape[::2], problem.compute_dtype
-  ones = jnp.ones((problem.plan.block_k, 1), dtype)
+  start = start_of_row(problem, lane)
+  visit = visit_tile(problem, floats, others, lane)
+  state = loops.map_rows(problem, lane, visit, lambda i: start)
+  return finish(problem, lane, state)
 
-  def visit(tile: tiles.Tile, state: Any) -> Any:
+
+def start_of_row(problem: Problem, lane: Lane) -> State:
+  """The state of a row of tiles of which no key was seen."""
+  size, dtype = lane.query_t.shape[2], problem.compute_dtype
+  return State(
+    total=jnp.zeros(size, dtype),
+    context=jnp.zeros((size, lane.value.shape[-1]), dtype),
+    top=jnp.full(size, -jnp.inf, dtype),
+  )
+
+
+def visit_tile(
+  problem: Problem, floats: Floats, others: Others, lane: Lane
+) -> Callable[[tiles.Tile, State], State]:
+  """From a tile of a marked lane and the state of its row to the new state."""
+  ones = jnp.ones((problem.plan.block_k, 1), problem.compute_dtype)
+
+  def visit(tile: tiles.Tile, state: State) -> State:
     total, context, top = state
     scores = tiles.visible_scores(problem, floats, others, lane, tile)
     new_top = jnp.maximum(top, scores.max(-1))
@@ -55,17 +89,17 @@ def forward(
     weights = jnp.exp(scores - shift[:, None])
     shrink = jnp.exp(top - shift)
     total = total * shrink + tiles.product(weights, ones)[:, 0]
-    kept = tiles.kept_in(problem, lane, tile)
+    kept = tiles.kept_in(problem, others, lane, tile)
     weights = weights if kept is None else weights * kept
     part = tiles.product(weights, tiles.at(lane.value, tile.j))
-    return total, context * shrink[:, None] + part, new_top
+    return State(total, context * shrink[:, None] + part, new_top)
 
-  start = (
-    jnp.zeros(rows[1], dtype),
-    jnp.zeros((rows[1], lane.value.shape[-1]), dtype),
-    jnp.full(rows[1], -jnp.inf, dtype),
-  )
-  total, context, top = loops.map_rows(problem, lane, visit, start)
+  return visit
+
+
+def finish(problem: Problem, lane: Lane, state: State) -> Output:
+  """The output of rows that have seen all keys; the sink is added here."""
+  total, context, top = state
   if lane.sink is not None:
     sink = jnp.repeat(lane.sink, problem.plan.block_q)
     new_top = jnp.maximum(top, sink)

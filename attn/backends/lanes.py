@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from attn.backends.plan import Plan
 from attn.backends.problem import Floats, Others, Problem
 
 Array = jax.Array
@@ -96,7 +97,7 @@ def cut(
   fill = jnp.nan if marked else 0
 
   def key_tiles(x: Array) -> Array:
-    return _tiles(heads_of(x, 2, 1)[:, 0], 1, plan.columns, plan.block_k)
+    return _tiles(plan, heads_of(x, 2, 1)[:, 0], 1, plan.columns, plan.block_k)
 
   query = _clean(heads_of(floats.query, 2, groups), problem, fill) * scale
   key = _clean(key_tiles(floats.key), problem, fill)
@@ -114,7 +115,7 @@ def cut(
   classes = heads_of(others.classes, 1, 1)
   if floats.bias is None:
     bias = None
-  elif lanes.size == 1:
+  elif lanes.size == 1 and others.places is None:
     bias = floats.bias[None]
   else:
     bias = heads_of(floats.bias, 1, groups)[:, None]
@@ -158,7 +159,7 @@ def join(problem: Problem, x: Array) -> Array:
   Returns:
     [B, T, N, ...].
   """
-  return _join(problem, x, problem.plan.block_q)[:, : problem.num_queries]
+  return _join(problem, x, problem.plan.block_q, problem.num_queries)
 
 
 def join_keys(problem: Problem, x: Array) -> Array:
@@ -171,10 +172,10 @@ def join_keys(problem: Problem, x: Array) -> Array:
   Returns:
     [B, S, N, ...].
   """
-  return _join(problem, x, problem.plan.block_k)[:, : problem.num_keys]
+  return _join(problem, x, problem.plan.block_k, problem.num_keys)
 
 
-def _join(problem: Problem, x: Array, side: int) -> Array:
+def _join(problem: Problem, x: Array, side: int, length: int) -> Array:
   plan = problem.plan
   tiles, rest = x.shape[2], x.shape[4:]
   x = x.reshape(
@@ -188,7 +189,11 @@ def _join(problem: Problem, x: Array, side: int) -> Array:
     *rest,
   )
   x = jnp.moveaxis(x, (0, 2, 4, 6, 1, 3, 5), range(7))
-  return x.reshape(problem.batch, tiles * side, problem.heads, *rest)
+  parts = plan.parts
+  shape = (problem.heads, *rest)
+  x = x.reshape(problem.batch, parts, tiles * side // parts, *shape)
+  x = x[:, :, : length // parts]
+  return x.reshape(problem.batch, length, *shape)
 
 
 def over_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,7 +246,7 @@ def _heads_of(
 def _query_tiles(problem: Problem, x: Array) -> Array:
   """[lanes, G, T, ...] → [lanes, rows, G * block_q, ...]."""
   plan = problem.plan
-  x = jnp.moveaxis(_tiles(x, 2, plan.rows, plan.block_q), 2, 1)
+  x = jnp.moveaxis(_tiles(plan, x, 2, plan.rows, plan.block_q), 2, 1)
   rows = problem.groups * plan.block_q
   return x.reshape(*x.shape[:2], rows, *x.shape[4:])
 
@@ -260,8 +265,10 @@ def _clean(x: Array, problem: Problem, fill: float) -> Array:
   return jnp.where(finite, x, fill)
 
 
-def _tiles(x: Array, axis: int, count: int, size: int) -> Array:
-  widths = [(0, 0)] * x.ndim
-  widths[axis] = (0, count * size - x.shape[axis])
-  x = jnp.pad(x, widths)
-  return x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
+def _tiles(plan: Plan, x: Array, axis: int, count: int, size: int) -> Array:
+  parts, length = plan.parts, x.shape[axis] // plan.parts
+  before, after = x.shape[:axis], x.shape[axis + 1 :]
+  widths = [(0, 0)] * (x.ndim + 1)
+  widths[axis + 1] = (0, count * size // parts - length)
+  x = jnp.pad(x.reshape(*before, parts, length, *after), widths)
+  return x.reshape(*before, count, size, *after)

@@ -18,7 +18,10 @@ Array = jax.Array
 
 
 def map_rows(
-  problem: Problem, lane: Lane, visit: Callable[[Tile, Any], Any], start: Any
+  problem: Problem,
+  lane: Lane,
+  visit: Callable[[Tile, Any], Any],
+  start: Callable[[Array], Any],
 ) -> Any:
   """Carry a state through the tiles of each row of tiles.
 
@@ -29,19 +32,44 @@ def map_rows(
     problem: The static part of the call.
     lane: The lane.
     visit: From a tile and the state of its row to the row's new state.
-    start: The state of a row that has seen no tile.
+    start: From a row of tiles to its state before the first of them.
 
   Returns:
     The final states, [rows, ...].
   """
+  row = _visit_row(problem, lane, visit)
+  rows = problem.plan.rows
+  if rows == 1:
+    i = jnp.int32(0)
+    return jax.tree.map(lambda x: x[None], row(i, start(i)))
+  numbers = jnp.arange(rows, dtype=jnp.int32)
+  return jax.lax.map(lambda i: row(i, start(i)), numbers)
+
+
+def update_rows(
+  problem: Problem, lane: Lane, visit: Callable[[Tile, Any], Any], states: Any
+) -> Any:
+  """As `map_rows`, from states [rows, ...], in the memory that holds these."""
+  row = _visit_row(problem, lane, visit)
+
+  def update(i: Array, states: Any) -> Any:
+    new = row(i, jax.tree.map(lambda x: x[i], states))
+    return jax.tree.map(lambda x, y: x.at[i].set(y), states, new)
+
+  return jax.lax.fori_loop(0, problem.plan.rows, update, states)
+
+
+def _visit_row(
+  problem: Problem, lane: Lane, visit: Callable[[Tile, Any], Any]
+) -> Callable[[Array, Any], Any]:
+  """From a row of tiles and its state to the state after the last of them."""
   plan = problem.plan
   decided = None
   if plan.undecided:
     assert lane.classes is not None
     decided = _decided(plan, lane.classes)
 
-  def row(i: Array) -> Any:
-    state = start
+  def row(i: Array, state: Any) -> Any:
     for listed, masked in ((plan.partial, True), (plan.full, False)):
       if listed:
         visit_as = functools.partial(_visit, visit, i, masked)
@@ -50,9 +78,7 @@ def map_rows(
       state = _visit_decided(visit, i, decided, state)
     return state
 
-  if plan.rows == 1:
-    return jax.tree.map(lambda x: x[None], row(jnp.int32(0)))
-  return jax.lax.map(row, jnp.arange(plan.rows, dtype=jnp.int32))
+  return row
 
 
 def _visit(

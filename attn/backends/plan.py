@@ -54,6 +54,8 @@ class Plan:
       between heads; with these the other two lists are empty.
     batch_chunk: Batch elements computed at once.
     head_chunk: Key/value heads computed at once.
+    parts: Stretches of the queries, and of the keys, that are cut into tiles
+      each by itself.
   """
 
   block_q: int
@@ -65,6 +67,7 @@ class Plan:
   undecided: tuple[tuple[int, int], ...]
   batch_chunk: int
   head_chunk: int
+  parts: int = 1
 
   @property
   def small(self) -> bool:
@@ -104,7 +107,7 @@ def make_plan(
     masks.EMPTY, PARTIAL and FULL; None if nothing is undecided.
   """
   if sides is None:
-    grids = [_grid(call, *candidate) for candidate in _candidates(call)]
+    grids = [_grid(call, *candidate) for candidate in candidates(call)]
   else:
     counts = [math.ceil(x / side) for x, side in zip(call.sizes[2:], sides)]
     grids = [_Grid(*sides, *counts)]
@@ -116,7 +119,8 @@ def make_plan(
   return _plan(call, grids[best], np.asarray(outlines[best]), one_by_one)
 
 
-def _candidates(call: Call) -> list[tuple[int, int]]:
+def candidates(call: Call) -> list[tuple[int, int]]:
+  """Sides of tiles, in queries and keys, that are worth a try."""
   _, _, num_queries, num_keys = call.sizes
   pairs = itertools.product(_SIDES, _SIDES)
   if isinstance(call, AdditiveCall):
@@ -132,23 +136,25 @@ def _candidates(call: Call) -> list[tuple[int, int]]:
 
 
 def _grid(call: Call, side_q: int, side_k: int) -> _Grid:
-  _, heads, num_queries, num_keys = call.sizes
-  groups = heads // call.key.shape[2]
-  # The query heads of a group are rows of the same tile.
-  rows = math.ceil(num_queries / max(side_q // groups, 16))
-  columns = math.ceil(num_keys / side_k)
-  return _Grid(
-    block_q=_even(num_queries, rows),
-    block_k=_even(num_keys, columns),
-    rows=rows,
-    columns=columns,
-  )
+  groups = call.sizes[1] // call.key.shape[2]
+  rows, block_q = split(call.sizes[2], queries_in(side_q, groups))
+  columns, block_k = split(call.sizes[3], side_k)
+  return _Grid(block_q=block_q, block_k=block_k, rows=rows, columns=columns)
 
 
-def _even(length: int, parts: int) -> int:
-  """Parts of nearly one size pad less than full ones and a stub."""
-  size = math.ceil(length / parts)
-  return size if parts == 1 else math.ceil(size / 16) * 16
+def queries_in(side: int, groups: int) -> int:
+  """Queries of a tile: the heads of a group are rows of the same tile."""
+  return max(side // groups, 16)
+
+
+def split(length: int, side: int) -> tuple[int, int]:
+  """How many tiles a length makes, and the length of one.
+
+  Tiles of nearly one size pad less than full ones and a stub.
+  """
+  count = math.ceil(length / side)
+  size = math.ceil(length / count)
+  return count, size if count == 1 else math.ceil(size / 16) * 16
 
 
 def _classes(call: Call, grid: _Grid, *, outline: bool) -> np.ndarray | Array:
@@ -157,7 +163,7 @@ def _classes(call: Call, grid: _Grid, *, outline: bool) -> np.ndarray | Array:
     classes = np.full((1, 1, grid.rows, grid.columns), masks.FULL, np.int8)
   else:
     sizes = (*call.sizes[2:], grid.block_q, grid.block_k)
-    unknown = outline and not _is_known(call)
+    unknown = outline and not is_known(call)
     classify = call.mask.outline if unknown else call.mask.blocks
     classes = classify(*sizes)
     classes = classes.reshape((1,) * (4 - classes.ndim) + classes.shape)
@@ -171,11 +177,23 @@ def _classes(call: Call, grid: _Grid, *, outline: bool) -> np.ndarray | Array:
 
 def _cost(call: Call, grid: _Grid, classes: np.ndarray | Array) -> float:
   """Estimated nanoseconds for a head."""
-  classes = np.asarray(classes)
   groups = call.sizes[1] // call.key.shape[2]
   scores = groups * grid.block_q * grid.block_k
+  return float(cost_of_tiles(np.asarray(classes), scores).sum())
+
+
+def cost_of_tiles(classes: np.ndarray, scores: int) -> np.ndarray:
+  """Estimated nanoseconds for each tile of a head.
+
+  Args:
+    classes: int8[B, N, ...].
+    scores: In a tile.
+
+  Returns:
+    float[...], the mean over batch elements and heads.
+  """
   masked, full = (
-    (classes == kind).mean((0, 1)).sum() for kind in (masks.PARTIAL, masks.FULL)
+    (classes == kind).mean((0, 1)) for kind in (masks.PARTIAL, masks.FULL)
   )
   per_tile = (masked + full) * _PER_TILE
   return per_tile + scores * (masked * _PER_MASKED_SCORE + full * _PER_SCORE)
@@ -184,7 +202,7 @@ def _cost(call: Call, grid: _Grid, classes: np.ndarray | Array) -> float:
 def _plan(
   call: Call, grid: _Grid, outline: np.ndarray, one_by_one: bool
 ) -> tuple[Plan, np.ndarray | Array | None]:
-  known = _is_known(call)
+  known = is_known(call)
   one_tile = grid.rows * grid.columns == 1
   everywhere = (outline == outline[:1, :1]).all()
   lists: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -201,7 +219,14 @@ def _plan(
     classes = _of_lanes(call, exact, listed)
   # Where tiles are undecided, each lane skips tiles of its own.
   one_by_one = one_by_one or classes is not None
-  batch_chunk, head_chunk = (1, 1) if one_by_one else _chunk(call, grid)
+  chunk = (
+    (1, 1)
+    if one_by_one
+    else lanes_at_once(
+      call, grid.rows, grid.columns, grid.block_q, grid.block_k
+    )
+  )
+  batch_chunk, head_chunk = chunk
   plan = Plan(
     block_q=grid.block_q,
     block_k=grid.block_k,
@@ -221,11 +246,15 @@ def _of_lanes(
 ) -> np.ndarray | Array:
   """Of the listed tiles, one class for the query heads of a group."""
   where = np.array(listed, np.int32).reshape(-1, 2)
-  classes = classes[:, :, where[:, 0], where[:, 1]]
+  return of_groups(call, classes[:, :, where[:, 0], where[:, 1]])
+
+
+def of_groups(call: Call, classes: np.ndarray | Array) -> np.ndarray | Array:
+  """[B|1, N|1, ...] → [B|1, K|1, ...]; PARTIAL where a group's heads differ."""
   if classes.shape[1] == 1:
     return classes
-  kv_heads = call.key.shape[2]
-  classes = classes.reshape(classes.shape[0], kv_heads, -1, len(listed))
+  batch, _, *rest = classes.shape
+  classes = classes.reshape(batch, call.key.shape[2], -1, *rest)
   same = (classes == classes[:, :, :1]).all(2)
   array = np if isinstance(classes, np.ndarray) else jnp
   return array.where(same, classes[:, :, 0], np.int8(masks.PARTIAL))
@@ -235,20 +264,22 @@ def _where(flags: np.ndarray) -> tuple[tuple[int, int], ...]:
   return tuple((int(i), int(j)) for i, j in np.argwhere(flags))
 
 
-def _chunk(call: Call, grid: _Grid) -> tuple[int, int]:
+def lanes_at_once(
+  call: Call, rows: int, columns: int, block_q: int, block_k: int
+) -> tuple[int, int]:
   """Batch elements and heads to compute at once."""
   batch, heads, _, _ = call.sizes
   kv_heads = call.key.shape[2]
   groups = heads // kv_heads
-  one_tile = grid.rows * grid.columns == 1
+  one_tile = rows * columns == 1
   choices = _SCORES_OF_TILES_AT_ONCE, _SCORES_AT_ONCE
   if isinstance(call, AdditiveCall):
     choices = _ADDITIVE_SCORES_OF_TILES_AT_ONCE, _ADDITIVE_SCORES_AT_ONCE
   at_once = choices[one_tile]
-  queries = groups * grid.block_q
+  queries = groups * block_q
   lanes = min(
-    at_once // (queries * grid.block_k),
-    _QUERIES_AT_ONCE // (queries * grid.rows),
+    at_once // (queries * block_k),
+    _QUERIES_AT_ONCE // (queries * rows),
   )
   lanes = max(lanes, 1)
   if lanes >= kv_heads:
@@ -260,7 +291,7 @@ def _divisor(number: int, most: int) -> int:
   return max(x for x in range(1, number + 1) if number % x == 0 and x <= most)
 
 
-def _is_known(call: Call) -> bool:
+def is_known(call: Call) -> bool:
   """Whether the mask is part of the program rather than of its input."""
   leaves = jax.tree.leaves(call.mask)
   if any(is_traced(x) for x in leaves):

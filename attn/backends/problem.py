@@ -108,6 +108,24 @@ class Problem:
     return self.plan.columns * self.plan.block_k
 
 
+class Places(NamedTuple):
+  """Where a part of a call is in the whole: what masks and mods count by.
+
+  Attributes:
+    b: int32[], its first batch element.
+    n: int32[], its first query head.
+    q: int32[rows], the first query of each row of tiles.
+    k: int32[columns], the first key of each column of tiles.
+    k_end: int32[columns], where its keys end and padding begins.
+  """
+
+  b: Array
+  n: Array
+  q: Array
+  k: Array
+  k_end: Array
+
+
 class Others(NamedTuple):
   """Arrays that nobody differentiates by.
 
@@ -117,6 +135,7 @@ class Others(NamedTuple):
     score_mod: Arrays that the score_mod captures.
     seeds: uint32[B, N, 2], of dropout.
     classes: int8[B|1, K|1, tiles], of undecided tiles.
+    places: Of a part of a call; None for a whole one.
   """
 
   poison: Array
@@ -124,6 +143,7 @@ class Others(NamedTuple):
   score_mod: list[Array]
   seeds: Array | None
   classes: Array | None
+  places: Places | None = None
 
 
 class Floats(NamedTuple):

@@ -168,7 +168,7 @@ def _top(problem: Problem, floats: Floats, others: Others, lane: Lane) -> Array:
     jnp.full(row, -jnp.inf, problem.compute_dtype),
     jnp.full(row, problem.padded_keys, jnp.int32),
   )
-  top, top_key = loops.map_rows(problem, lane, visit, start)
+  top, top_key = loops.map_rows(problem, lane, visit, lambda i: start)
   return jnp.where(top == -jnp.inf, -1, top_key)
 
 

@@ -58,7 +58,7 @@ def tangent(
     outputs = Output(*(cut_rows(problem, x, number) for x in output))
 
     def of_lane(lane: Lane, lane_dot: Lane, output: Output) -> Any:
-      return _of_lane(
+      return tangent_of_lane(
         problem, floats, others, floats_dot, lane, lane_dot, output
       )
 
@@ -96,7 +96,7 @@ def _cut_both(
   return lanes, lanes_dot._replace(**dict.fromkeys(still))
 
 
-def _of_lane(
+def tangent_of_lane(
   problem: Problem,
   floats: Floats,
   others: Others,
@@ -118,7 +118,7 @@ def _of_lane(
     return (
       raw.moving(i, j),
       pick(lane_dot.value, j),
-      tiles.bias_in(problem, lane, lane_dot.bias, where),
+      tiles.bias_in(problem, others, lane, lane_dot.bias, where),
       floats_dot.score_mod,
     )
 
@@ -132,7 +132,7 @@ def _of_lane(
     weights, scores_dot = _weights(
       problem, floats, others, lane, shift, tile, pair, change_dot
     )
-    kept = tiles.kept_in(problem, lane, tile)
+    kept = tiles.kept_in(problem, others, lane, tile)
     moved = weights * scores_dot
     thinned, moved_kept = weights, moved
     if kept is not None:
@@ -153,7 +153,7 @@ def _of_lane(
     problem, lane, visit, moving, still, start
   )
   context += jnp.swapaxes(context_t, 1, 2)
-  return _normalized(problem, lane, lane_dot, output, total, context)
+  return normalized(problem, lane, lane_dot, output, total, context)
 
 
 def _weights(
@@ -208,7 +208,7 @@ def _changed(
 ) -> tuple[Array, Array]:
   """Scores after score_mod and bias, and their tangent; keys first."""
   scores, scores_dot = pair
-  bias = tiles.bias_in(problem, lane, lane.bias, tile)
+  bias = tiles.bias_in(problem, others, lane, lane.bias, tile)
   bias_dot, mod_dot = change_dot
   mod_dot = mod_dot or [None] * len(floats.score_mod)
   tangents = (
@@ -227,7 +227,7 @@ def _changed(
   return jax.jvp(changed, (scores, bias, floats.score_mod), tangents)
 
 
-def _normalized(
+def normalized(
   problem: Problem,
   lane: Lane,
   lane_dot: Lane,
@@ -235,6 +235,7 @@ def _normalized(
   total: Array,
   context: Array,
 ) -> tuple[Array, Array]:
+  """From Σ p s_dot and Σ p (s_dot v + v_dot) to the tangents of a lane."""
   dead = output.inverse == 0
   if lane.sink is not None and lane_dot.sink is not None:
     block_q = problem.plan.block_q

@@ -47,7 +47,7 @@ def visible_scores(
       tile,
       allowed,
       jnp.where(poisoned, 0, raw),
-      bias_in(problem, lane, lane.bias, tile),
+      bias_in(problem, others, lane, lane.bias, tile),
       floats.score_mod,
     )
     # A score of -inf is as good as a mask, also where the key is NaN.
@@ -65,20 +65,23 @@ def allowed_in(
     return None
   shape = _shape(problem)
   real = None
+  place = _place(problem, others, lane, tile)
   if problem.padded_keys > problem.num_keys:
-    real = jnp.broadcast_to(
-      _indices(problem, tile)[1] < problem.num_keys, shape
-    )
+    end = problem.num_keys
+    if others.places is not None:
+      end = others.places.k_end[tile.j]
+    real = jnp.broadcast_to(_indices(problem, place)[1] < end, shape)
   mask = jax.tree.unflatten(problem.mask, others.mask)
   if mask is None:
     return real
-  if problem.plan.small and not others.mask and mask.extents[1] is None:
+  alone = others.places is None and not others.mask
+  if problem.plan.small and alone and mask.extents[1] is None:
     # As a constant it costs a third of what comparing indices costs.
     with jax.ensure_compile_time_eval():
       return jnp.asarray(np.asarray(mask.dense(*shape[1:])))[None]
-  first = (tile.i * problem.plan.block_q, tile.j * problem.plan.block_k)
-  of_heads = jax.vmap(lambda n: mask.tile(lane.b, n, *first, *shape[1:]))
-  allowed = of_heads(lane.n)
+  first = (place.q, place.k)
+  of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))
+  allowed = of_heads(place.n)
   return allowed if real is None else allowed & real
 
 
@@ -105,19 +108,27 @@ def change(
     of_query = jax.vmap(modify, in_axes=(0, None, None, None, 0))
     of_head = jax.vmap(of_query, in_axes=(0, None, None, 0, None))
     of_lane = jax.vmap(of_head, in_axes=(0, None, 0, None, None))
-    scores = of_lane(scores, lane.b, lane.n, *_indices(problem, tile))
+    place = _place(problem, others, lane, tile)
+    indices = _indices(problem, place)
+    scores = of_lane(scores, place.b, place.n, *indices)
   return scores if bias is None else scores + bias.astype(scores.dtype)
 
 
 def bias_in(
-  problem: Problem, lane: Lane, bias: Array | None, tile: Tile
+  problem: Problem,
+  others: Others,
+  lane: Lane,
+  bias: Array | None,
+  tile: Tile,
 ) -> Array | None:
   """The part of `bias` that belongs to a tile: [G|1, block_q|1, block_k|1]."""
   if bias is None:
     return None
   plan = problem.plan
   wanted = (1, *_shape(problem))
-  starts = (lane.b, lane.n[0], tile.i * plan.block_q, tile.j * plan.block_k)
+  # Of a part of a call it holds the part's queries, and the keys of the whole.
+  k = _place(problem, others, lane, tile).k
+  starts = (lane.b, lane.n[0], tile.i * plan.block_q, k)
   sizes = [min(size, want) for size, want in zip(bias.shape, wanted)]
   starts = [
     start if size < have else jnp.int32(0)
@@ -126,12 +137,14 @@ def bias_in(
   return jax.lax.dynamic_slice(bias, starts, sizes)[0]
 
 
-def kept_in(problem: Problem, lane: Lane, tile: Tile) -> Array | None:
+def kept_in(
+  problem: Problem, others: Others, lane: Lane, tile: Tile
+) -> Array | None:
   """Factors of dropout, [G * block_q, block_k]; None for no dropout."""
   if lane.seeds is None:
     return None
   rate = problem.dropout_rate
-  indices = _indices(problem, tile)
+  indices = _indices(problem, _place(problem, others, lane, tile))
   kept = jax.vmap(lambda seed: keep(seed, *indices, rate))(lane.seeds)
   scale = 0.0 if rate == 1 else 1 / (1 - rate)
   factors = jnp.where(kept, scale, 0).astype(problem.compute_dtype)
@@ -167,9 +180,27 @@ def _shape(problem: Problem) -> tuple[int, int, int]:
   return (problem.groups, problem.plan.block_q, problem.plan.block_k)
 
 
-def _indices(problem: Problem, tile: Tile) -> tuple[Array, Array]:
+class _Place(NamedTuple):
+  """What masks and mods call a tile's batch element, heads, first indices."""
+
+  b: Array
+  n: Array
+  q: Array
+  k: Array
+
+
+def _place(problem: Problem, others: Others, lane: Lane, tile: Tile) -> _Place:
+  plan, places = problem.plan, others.places
+  if places is None:
+    q, k = tile.i * plan.block_q, tile.j * plan.block_k
+    return _Place(lane.b, lane.n, q, k)
+  b, n = lane.b + places.b, lane.n + places.n
+  return _Place(b, n, places.q[tile.i], places.k[tile.j])
+
+
+def _indices(problem: Problem, place: _Place) -> tuple[Array, Array]:
   plan = problem.plan
   return (
-    tile.i * plan.block_q + jnp.arange(plan.block_q, dtype=jnp.int32),
-    tile.j * plan.block_k + jnp.arange(plan.block_k, dtype=jnp.int32),
+    place.q + jnp.arange(plan.block_q, dtype=jnp.int32),
+    place.k + jnp.arange(plan.block_k, dtype=jnp.int32),
   )

@@ -192,18 +192,25 @@ def grid(
   block_k: int,
 ) -> Region:
   """All blocks of a mask; the last of a row or column may be smaller."""
-  b, n = (x.astype(np.int32) for x in np.ogrid[:batch, :heads])
-  q = np.arange(0, num_queries, block_q, dtype=np.int32)[:, None]
+  q = np.arange(0, num_queries, block_q, dtype=np.int32)
   k = np.arange(0, num_keys, block_k, dtype=np.int32)
-  q, k = q[None, None], k[None, None, None]
-  return Region(
-    b=b[..., None, None],
-    n=n[..., None, None],
-    q_first=q,
-    q_last=np.minimum(q + np.int32(block_q - 1), np.int32(num_queries - 1)),
-    k_first=k,
-    k_last=np.minimum(k + np.int32(block_k - 1), np.int32(num_keys - 1)),
-  )
+  q_last = np.minimum(q + np.int32(block_q - 1), np.int32(num_queries - 1))
+  k_last = np.minimum(k + np.int32(block_k - 1), np.int32(num_keys - 1))
+  return grid_between(batch, heads, (q, q_last), (k, k_last))
+
+
+def grid_between(
+  batch: int,
+  heads: int,
+  queries: tuple[np.ndarray, np.ndarray],
+  keys: tuple[np.ndarray, np.ndarray],
+) -> Region:
+  """A grid by the first and last index of its rows, and of its columns."""
+  b, n = (x.astype(np.int32) for x in np.ogrid[:batch, :heads])
+  q_first, q_last = (x[None, None, :, None] for x in queries)
+  k_first, k_last = (x[None, None, None, :] for x in keys)
+  b, n = b[..., None, None], n[..., None, None]
+  return Region(b, n, q_first, q_last, k_first, k_last)
 
 
 def span(
