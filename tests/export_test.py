@@ -210,5 +210,5 @@ def test_shapes_are_those_of_the_context():
   made = functions(model, batch_size=3, length=2)
   _, (params, cache, token, lengths) = made['decode']
   assert token.shape == lengths.shape == (3,)
-  assert cache['block_0/attention/cache/key'].shape[:2] == (3, CONTEXT)
+  assert cache['block_0/attention/cache/places'].shape == (3, CONTEXT)
   assert params['embed/embedding'].shape[0] == V
