@@ -105,9 +105,9 @@ def _paired(config: Config, rounds: int, at_once: int) -> dict[str, Any]:
 
 
 def _our_steps(config: Config) -> Callable[[int], None]:
-  mesh, at_once = make_mesh(config.mesh.data), config.steps_at_once
+  mesh, at_once = make_mesh(config.mesh), config.steps_at_once
   task = LanguageTask(config)
-  optimizer = make_config_optimizer(config)
+  optimizer = make_config_optimizer(config, mesh)
   state = init_state(task.init, optimizer, config.seed, mesh)
   step = make_train_steps(task.nats, optimizer, config.seed, 1, mesh)
   batches = iterate(task, 0, 10**9 // at_once * at_once, at_once)

@@ -136,8 +136,15 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.accumulate = 1
 
   mesh = config.mesh = ml_collections.ConfigDict()
-  # Devices that share the rows of a batch.  On a CPU, cores.
+  # All devices are used: what follows multiplies to their number, and -1 takes
+  # what is left.  Devices that share the rows of a batch.  On a CPU, cores.
   mesh.data = 1
+  # Likewise, and each keeps a part of the parameters only.
+  mesh.fsdp = 1
+  # Devices that share heads, the inside of the feed-forward, the vocabulary.
+  mesh.tensor = 1
+  # Devices that share the characters of a row.
+  mesh.sequence = 1
 
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.

@@ -8,6 +8,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
+from attn.modules.sharding import DATA
 from attn.training import devices
 from attn.training.muon import scale_by_muon
 
@@ -51,10 +52,10 @@ def test_is_optax():
 
 
 def test_devices_that_share_the_work_make_the_same():
-  mesh = devices.make_mesh(2)
+  mesh = devices.make_mesh({'data': 2})
   everywhere = PartitionSpec()
   shared = jax.shard_map(
-    lambda: run(scale_by_muon(0.95, devices.DATA)),
+    lambda: run(scale_by_muon(0.95, DATA)),
     mesh=mesh,
     in_specs=(),
     out_specs=everywhere,
@@ -63,6 +64,18 @@ def test_devices_that_share_the_work_make_the_same():
   chex.assert_trees_all_close(
     jax.jit(shared)(), run(scale_by_muon(0.95)), atol=1e-5
   )
+
+
+def test_what_devices_keep_parts_of_is_the_same():
+  mesh = devices.make_mesh({'fsdp': 2})
+  assert mesh is not None
+  made = gradients(1)[0]
+  divided = jax.sharding.NamedSharding(mesh, PartitionSpec(None, 'fsdp'))
+  made['a'] = jax.device_put(made['a'], divided)
+  shared, alone = scale_by_muon(0.95, mesh=mesh), scale_by_muon(0.95)
+  got, _ = jax.jit(shared.update)(made, shared.init(made))
+  expected, _ = alone.update(gradients(1)[0], alone.init(made))
+  chex.assert_trees_all_close(got, expected, atol=1e-5)
 
 
 def test_singular_values_are_near_one():

@@ -51,17 +51,18 @@ def start(
     stderr=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env=_environment(),
+    env=environment(),
   )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+  """Of a process that compiles quickly, on a CPU."""
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK}
 
 
 def _with_what_was_compiled() -> dict[str, str]:
   return {
-    **_environment(),
+    **environment(),
     'JAX_COMPILATION_CACHE_DIR': _COMPILED.name,
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',

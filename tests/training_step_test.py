@@ -168,7 +168,7 @@ def test_devices_that_share_the_rows_make_the_same_step(
   data: batches.ToyLanguage, accumulate: int
 ):
   """Also where one device is given more targets than the other."""
-  model, mesh = make_model(), devices.make_mesh(2)
+  model, mesh = make_model(), devices.make_mesh({'data': 2})
   made = data.train_batch(0)
   made.weights[:2] = 0
   assert 0 < made.weights[:4].sum() < made.weights[4:].sum()
@@ -187,7 +187,7 @@ def test_devices_that_share_the_rows_make_the_same_step(
 
 def test_devices_drop_different_things(data: batches.ToyLanguage):
   """Two equal halves of a batch do not lose the same."""
-  model, mesh = make_model(dropout_rate=0.5), devices.make_mesh(2)
+  model, mesh = make_model(dropout_rate=0.5), devices.make_mesh({'data': 2})
   halves = jax.tree.map(
     lambda x: np.concatenate([x[:4]] * 2), data.train_batch(0)
   )
@@ -210,19 +210,21 @@ def test_devices_drop_different_things(data: batches.ToyLanguage):
 
 
 def test_too_many_devices_are_refused():
-  with pytest.raises(UserError, match=r'config.mesh.data: got 99, wanted at m'):
-    devices.make_mesh(99)
+  with pytest.raises(
+    UserError, match=r'config.mesh.data: got a mesh of data 99'
+  ):
+    devices.make_mesh({'data': 99})
 
 
 def test_evaluation_on_several_devices_is_the_same(data: batches.ToyLanguage):
-  model, mesh = make_model(), devices.make_mesh(2)
+  model, mesh = make_model(), devices.make_mesh({'data': 2})
   params = step.init_state(init_of(model), make_sgd(), seed=1).params
   evaluate = functools.partial(
     language_model.evaluate,
     language_model.make_eval_step(model),
     validation=data.validation(8),
   )
-  shared = evaluate(params=devices.everywhere(params, mesh))
+  shared = evaluate(params=devices.place(params, mesh))
   chex.assert_trees_all_close(shared, evaluate(params=params), rtol=1e-5)
 
 

@@ -10,12 +10,16 @@ import jax.numpy as jnp
 from attn.call import ScoreMod
 from attn.masks import Mask
 from attn.modules.linear import Linear
+from attn.modules.sharding import constrain
 from attn.weights import check_rate
 
 Array = jax.Array
 
 ACTIVATIONS = ('gelu', 'relu2', 'swiglu')
 NORMS = ('layernorm', 'rmsnorm')
+
+# What the axes of a residual stream count.
+_TOKENS = ('batch', 'length', None)
 
 
 class FeedForward(nn.Module):
@@ -56,7 +60,7 @@ class FeedForward(nn.Module):
   def __call__(self, x: Array) -> Array:
     """Args: x: float[..., D].  Returns: float[..., D]."""
     make = functools.partial(Linear, self.mlp_dim, kernel_init=self.kernel_init)
-    hidden = make(name='in')(x)
+    hidden = constrain(make(name='in')(x), 'batch', 'length', 'hidden')
     match self.activation:
       case 'gelu':
         hidden = nn.gelu(hidden)
@@ -135,9 +139,9 @@ class TransformerBlock(nn.Module):
         positions=positions,
         deterministic=deterministic,
       )
-      x = x + drop(added)
+      x = constrain(x + drop(added), *_TOKENS)
     normed = make_norm(self.norm, 'feed_forward_norm', x.dtype)(x)
-    return x + drop(self.feed_forward(normed))
+    return constrain(x + drop(self.feed_forward(normed)), *_TOKENS)
 
 
 def make_norm(kind: str, name: str, dtype: jnp.dtype) -> nn.Module:

@@ -14,6 +14,7 @@ from attn.modules.block import FeedForward, TransformerBlock, make_norm
 from attn.modules.causal_lm_config import CausalLMConfig
 from attn.modules.linear import Linear
 from attn.modules.ngrams import NgramEmbed
+from attn.modules.sharding import constrain, divides
 from attn.positions import sinusoidal_positions
 
 Array = jax.Array
@@ -97,6 +98,7 @@ class CausalLM(nn.Module):
       x = x + self._ngram_embed(cache)(tokens, positions)
     if config.embed_norm:
       x = nn.RMSNorm(use_scale=False, name='embed_norm')(x)
+    x = constrain(x, 'batch', 'length', None)
     x = nn.Dropout(config.dropout_rate, deterministic=deterministic)(x)
     for layer in range(config.num_layers):
       mask = layer_mask(config, layer, within, prefix_length)
@@ -108,13 +110,14 @@ class CausalLM(nn.Module):
       )
     x = make_norm(config.norm, 'final_norm', x.dtype)(x)
     if config.tied_head:
-      flat = table.attend(x.reshape(-1, config.embed_dim))
-      logits = flat.reshape(*tokens.shape, config.vocab_size)
+      flat = x if divides('length') else x.reshape(-1, config.embed_dim)
+      logits = table.attend(flat).reshape(*tokens.shape, config.vocab_size)
     else:
       init = nn.initializers.lecun_normal()
       if config.zero_init:
         init = nn.initializers.zeros
       logits = Linear(config.vocab_size, kernel_init=init, name='head')(x)
+    logits = constrain(logits, 'batch', 'length', 'vocab')
     if config.logit_cap:
       logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
     return logits

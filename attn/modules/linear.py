@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attn.modules.sharding import divides
+
 Array = jax.Array
 
 # Below, laying the weights side by side costs more than it saves.
@@ -91,13 +93,16 @@ def side_by_side(x: Array, maps: Sequence[LinearWeights]) -> list[Array]:
     float[..., features of the map] of each.
   """
   kernels, biases = zip(*(weights(x) for weights in maps))
-  rows = x.reshape(-1, x.shape[-1])
-  if rows.shape[0] < _FEW_ROWS:
+  # Tokens that devices share cannot be counted in one row with their batch.
+  rows = x if divides('length') else x.reshape(-1, x.shape[-1])
+  # Nor can heads that devices share be cut out of a joint product.
+  apart = x.size // x.shape[-1] < _FEW_ROWS or divides('heads')
+  if apart:
     outs = [rows @ kernel.astype(x.dtype) for kernel in kernels]
   else:
     joint = jnp.concatenate([kernel.astype(x.dtype) for kernel in kernels], 1)
     places = np.cumsum([weights.features for weights in maps])[:-1]
-    outs = jnp.split(rows @ joint, places, 1)
+    outs = jnp.split(rows @ joint, places, -1)
   outs = [
     out if bias is None else out + bias.astype(x.dtype)
     for out, bias in zip(outs, biases)

@@ -19,6 +19,7 @@ from attn.mods import compose
 from attn.modules.cache import KeyValueCache
 from attn.modules.linear import Linear, LinearWeights, side_by_side
 from attn.modules.relative_bias import RelativeBias
+from attn.modules.sharding import constrain
 from attn.positions import apply_rope
 from attn.precision import at_least_float32
 from attn.variants import sigmoid_attention
@@ -194,7 +195,14 @@ class MultiHeadAttention(nn.Module):
       key = query
     else:
       query, key, value = side_by_side(x, [make_query, make_key, make_value])
-    query, key = split_heads(query, heads), split_heads(key, kv_heads)
+    # Every query asks all keys: where tokens are divided, keys are gathered.
+    query = constrain(
+      split_heads(query, heads), 'batch', 'length', 'heads', None
+    )
+    key, value = (
+      constrain(split_heads(x, kv_heads), 'batch', None, 'heads', None)
+      for x in (key, value)
+    )
     if self.qk_norm:
       query_norm = nn.RMSNorm(name='query_norm')
       key_norm = query_norm
@@ -202,7 +210,7 @@ class MultiHeadAttention(nn.Module):
         key_norm = nn.RMSNorm(name='key_norm')
       query = query_norm(query).astype(x.dtype)
       key = key_norm(key).astype(x.dtype)
-    return query, key, split_heads(value, kv_heads)
+    return query, key, value
 
   def _weights(self, name: str, features: int) -> LinearWeights:
     return LinearWeights(features, self.use_bias, self.kernel_init, name=name)

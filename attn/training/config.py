@@ -5,8 +5,10 @@ translation in `configs/translate_bahdanau.py`; every other config has the same.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from attn.modules.sharding import DATA, FSDP, SEQUENCE, TENSOR
 from attn.training.errors import UserError
 
 # An ml_collections.ConfigDict.  Its fields are made when it runs, so a type
@@ -43,7 +45,6 @@ _LEAST_OF_LANGUAGE = {
   'optimizer.adam_learning_rate': 0,
   'optimizer.table_learning_rate': 0,
   'optimizer.table_decay': 0,
-  'mesh.data': 1,
   'eval.rows': 1,
   'eval.temperature': 0,
 }
@@ -105,20 +106,7 @@ def check_config(config: Config) -> None:
 
 
 def _check_division(config: Config) -> None:
-  """Rows go into devices and parts, intervals into calls, and none is left."""
-  parts, devices = config.optimizer.accumulate, config.mesh.data
-  if config.batch_size % devices:
-    raise UserError(
-      f'config.mesh.data: got {devices}, wanted a divisor of batch_size '
-      f'{config.batch_size}'
-    )
-  if config.batch_size // devices % parts:
-    rows = f'batch_size {config.batch_size}'
-    if devices > 1:
-      rows += f' / mesh.data {devices}'
-    raise UserError(
-      f'config.optimizer.accumulate: got {parts}, wanted a divisor of {rows}'
-    )
+  """Intervals go into calls, and none is left."""
   for name in ('steps', 'eval.every', 'eval.log_every', 'checkpoint.every'):
     if _field(config, name) % config.steps_at_once:
       raise UserError(
@@ -127,9 +115,36 @@ def _check_division(config: Config) -> None:
       )
 
 
-def devices_of(config: Config) -> int:
-  """How many devices share the rows of a batch; of a translation, one."""
-  return config.mesh.data if 'mesh' in config else 1
+def check_mesh(config: Config, sizes: Mapping[str, int]) -> None:
+  """Refuse what a mesh cannot divide.
+
+  Args:
+    config: Of a language task.
+    sizes: Devices along each axis of the mesh.
+
+  Raises:
+    UserError: naming the axis, or the field, and what was wanted.
+  """
+  model, rows = config.model, config.batch_size
+  for axis, name, size in (
+    (DATA, 'batch_size', rows),
+    (FSDP, f'batch_size {rows} / mesh.data', rows // sizes[DATA]),
+    (SEQUENCE, 'context', config.context),
+    (TENSOR, 'model.num_heads', model.num_heads),
+  ):
+    if size % sizes[axis]:
+      raise UserError(
+        f'config.mesh.{axis}: got {sizes[axis]}, wanted a divisor of {name} '
+        f'{sizes[DATA] if "/" in name else size}'
+      )
+  parts, devices = config.optimizer.accumulate, sizes[DATA] * sizes[FSDP]
+  if rows // devices % parts:
+    told = f'batch_size {rows}'
+    if devices > 1:
+      told += f' / {devices}, mesh.data x mesh.fsdp'
+    raise UserError(
+      f'config.optimizer.accumulate: got {parts}, wanted a divisor of {told}'
+    )
 
 
 def task_of_file(config: Config) -> str:

@@ -2,69 +2,136 @@
 
 import contextlib
 import ctypes
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from attn.modules.sharding import AXES, DATA, ROWS, SEQUENCE, tree_specs
 from attn.training.errors import UserError
-
-# The axis of a mesh along which the rows of a batch are dealt out.
-DATA = 'data'
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
-def make_mesh(data: int) -> Mesh | None:
-  """As many devices as rows are dealt out to; None for one.
+def make_mesh(
+  sizes: Mapping[str, int],
+  processes: int = 1,
+  devices: Sequence[Any] | None = None,
+) -> Mesh | None:
+  """All devices in a mesh with the axes `AXES`; None for one device alone.
 
   On a CPU the cores are made as many devices as are asked for, which must
   happen before anything is computed.  A small model's products are too short to
   be shared by two cores; half of its rows each, and no core waits.
 
   Args:
-    data: How many.
+    sizes: Devices along each axis, 1 where it is not named; -1 for one of them
+      takes what the others leave.
+    processes: That have devices in it.
+    devices: All there are, if not those of all processes.
 
   Returns:
-    A mesh with the axis `DATA`.
+    A mesh of all devices; None where every axis is 1 and one process is alone.
 
   Raises:
-    UserError: if there are not that many.
+    UserError: if they do not multiply to the devices there are.
+
+  Example:
+    >>> make_mesh({'data': 2}).shape
+    OrderedDict([('data', 2), ('fsdp', 1), ('tensor', 1), ('sequence', 1)])
   """
-  if data == 1:
+  sizes = {axis: sizes.get(axis, 1) for axis in AXES}
+  wanted = math.prod(sizes.values())
+  if wanted > 1:
+    # Once something was computed, there are as many as there are.
+    with contextlib.suppress(RuntimeError):
+      jax.config.update('jax_num_cpu_devices', wanted // processes)
+  if {*sizes.values(), processes} == {1} and devices is None:
     return None
-  # Once something was computed, there are as many as there are.
-  with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', data)
-  found = jax.device_count()
-  if found < data:
-    raise UserError(
-      f'config.mesh.data: got {data}, wanted at most {found}, the devices '
-      'that this process has'
-    )
+  devices = jax.devices() if devices is None else devices
+  sizes = _fill(sizes, len(devices))
+  if len(devices) == 1:
+    return None
   return jax.make_mesh(
-    (data,),
-    (DATA,),
-    axis_types=(AxisType.Auto,),
-    devices=jax.devices()[:data],
+    tuple(sizes.values()),
+    AXES,
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices,
   )
 
 
-def everywhere(tree: Any, mesh: Mesh | None) -> Any:
-  """Arrays, whole on every device of the mesh."""
+def _fill(sizes: dict[str, int], found: int) -> dict[str, int]:
+  """Without -1, and as many as were found."""
+  open_axes = [axis for axis, size in sizes.items() if size == -1]
+  given = math.prod(size for size in sizes.values() if size != -1)
+  told = ', '.join(f'{axis} {size}' for axis, size in sizes.items())
+  if len(open_axes) > 1:
+    raise UserError(
+      f'config.mesh.{open_axes[1]}: got -1, and so did {open_axes[0]}; wanted '
+      'one axis that takes what is left'
+    )
+  if open_axes and not found % given:
+    return {**sizes, open_axes[0]: found // given}
+  if given != found or open_axes:
+    axis = max(sizes, key=lambda axis: sizes[axis])
+    raise UserError(
+      f'config.mesh.{axis}: got a mesh of {told}, wanted sizes that multiply '
+      f'to {found}, the devices that there are; -1 takes what is left'
+    )
+  return sizes
+
+
+def divides_rows_alone(mesh: Mesh) -> bool:
+  """Whether every device holds all parameters, and rows of its own."""
+  return mesh.size == mesh.shape[DATA]
+
+
+def place(tree: Any, mesh: Mesh | None) -> Any:
+  """Parameters, or a state, divided as `attn.modules.sharding` says."""
   if mesh is None:
     return tree
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  return jax.device_put(tree, shardings(tree, mesh))
 
 
-def beside(batch: Any, params: Any) -> Any:
-  """A batch, its rows dealt out to the devices that the parameters are on."""
+def shardings(tree: Any, mesh: Mesh) -> Any:
+  """Where each array of a tree of parameters, or of a state, belongs."""
+  return jax.tree.map(
+    lambda spec: NamedSharding(mesh, spec), tree_specs(tree, mesh.shape)
+  )
+
+
+def mesh_of(params: Any) -> Mesh | None:
+  """The mesh that parameters are on."""
   sharding = jax.tree.leaves(params)[0].sharding
   if not isinstance(sharding, NamedSharding):
+    return None
+  assert isinstance(sharding.mesh, Mesh)
+  return sharding.mesh
+
+
+def using(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+  """A context in which modules know the mesh."""
+  return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
+  """Of one array of a batch, [..., B, T]."""
+  length = shape[-1] % mesh.shape[SEQUENCE] == 0
+  before = [None] * (len(shape) - 2)
+  return NamedSharding(
+    mesh, PartitionSpec(*before, ROWS, SEQUENCE if length else None)
+  )
+
+
+def beside(batch: Any, mesh: Mesh | None) -> Any:
+  """A batch, its rows and tokens dealt out to the devices of a mesh."""
+  if mesh is None:
     return batch
-  return jax.device_put(
-    batch, NamedSharding(sharding.mesh, PartitionSpec(DATA))
+  return jax.tree.map(
+    lambda x: jax.device_put(x, batch_sharding(mesh, x.shape)), batch
   )
 
 

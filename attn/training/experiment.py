@@ -6,13 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from attn import modules
 from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
 from attn.modules.attentions import parse
+from attn.modules.sharding import DATA
 from attn.training.batches import Text, ToyLanguage
-from attn.training.config import Config, devices_of
-from attn.training.devices import DATA
+from attn.training.config import Config
+from attn.training.devices import divides_rows_alone
 from attn.training.errors import UserError
 from attn.training.optimizer import make_optimizer, make_schedule
 from attn.training.pair_batches import TranslationData
@@ -151,9 +153,9 @@ def init_encoder_decoder(model: Any, rng: jax.Array) -> Any:
 
 
 def make_config_optimizer(
-  config: Config,
+  config: Config, mesh: Mesh | None = None
 ) -> optax.GradientTransformation:
-  """The optimiser that the config describes.
+  """The optimiser that the config describes, for the devices of a mesh.
 
   Raises:
     UserError: if it describes none.
@@ -161,9 +163,11 @@ def make_config_optimizer(
   options = dict(config.optimizer)
   # The step accumulates, not the optimiser.
   options.pop('accumulate')
-  axis = DATA if devices_of(config) > 1 else None
+  axis = None
+  if mesh is not None and divides_rows_alone(mesh):
+    axis, mesh = DATA, None
   try:
-    return make_optimizer(steps=config.steps, axis=axis, **options)
+    return make_optimizer(steps=config.steps, axis=axis, mesh=mesh, **options)
   except ValueError as error:
     raise UserError(f'config.optimizer.{error}') from error
 

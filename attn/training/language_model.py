@@ -12,7 +12,8 @@ import optax
 
 from attn.modules import CausalLM
 from attn.training.batches import Batch, Validation
-from attn.training.devices import beside
+from attn.training.devices import beside, mesh_of, using
+from attn.training.rows import sum_over_rows
 
 Array = jax.Array
 
@@ -57,7 +58,11 @@ def nats(
 
 def make_eval_step(model: CausalLM) -> Callable[[Any, Batch], Sums]:
   """The compiled evaluation of one batch: (params, batch) -> sums."""
-  return jax.jit(functools.partial(_eval_step, model))
+
+  def step(params: Any, batch: Batch) -> Sums:
+    return sum_over_rows(functools.partial(_eval_step, model), params, batch)
+
+  return jax.jit(step)
 
 
 def evaluate(
@@ -75,16 +80,14 @@ def evaluate(
     knows its floor also floor, gap (loss - floor), far_fact_accuracy and
     far_fact_chance.
   """
-  # Summed in float64: a split may hold a million tokens.
-  sums = np.sum(
-    [
-      np.array(
-        jax.device_get(eval_step(params, beside(batch, params))), np.float64
-      )
+  mesh = mesh_of(params)
+  with using(mesh):
+    made = [
+      jax.device_get(eval_step(params, beside(batch, mesh)))
       for batch in validation.batches
-    ],
-    axis=0,
-  )
+    ]
+  # Summed in float64: a split may hold a million tokens.
+  sums = np.sum(np.array(made, np.float64), axis=0)
   total, tokens, far_correct, far = sums.tolist()
   loss = total / tokens
   results = {

@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from attn.modules.sharding import undivided
 from attn.training import language_model
 from attn.training.batches import Batch
 from attn.training.config import Config
+from attn.training.devices import mesh_of, using
 from attn.training.experiment import make_data, make_model
 from attn.training.figures import draw_attention_maps, draw_gaze
 from attn.training.flops import training_flops
@@ -128,7 +130,8 @@ class LanguageTask:
     tokens = self._data.tokenizer.encode(text)
     if self._model.config.pattern == 'none':
       return np.zeros((0, 0, len(tokens), len(tokens)), np.float32)
-    layers = self._capture(params, tokens[None])
+    with using(mesh_of(params)):
+      layers = self._capture(params, tokens[None])
     return np.stack(
       [
         np.asarray(layers[f'block_{i}']['attention']['weights'][0])[0]
@@ -146,7 +149,7 @@ class LanguageTask:
       _, captured = model.apply(
         {'params': params}, tokens, mutable=['intermediates']
       )
-      return captured['intermediates']
+      return jax.tree.map(undivided, captured['intermediates'])
 
     return capture
 

@@ -20,7 +20,7 @@ from attn.training.config import (
   LANGUAGE_TASKS,
   Config,
   check_config,
-  devices_of,
+  check_mesh,
 )
 from attn.training.devices import keep_freed_memory, make_mesh
 from attn.training.errors import UserError
@@ -65,9 +65,11 @@ def train(
   started = time.monotonic()
   check_config(config)
   keep_freed_memory()
-  mesh = make_mesh(devices_of(config))
+  mesh = make_mesh(config.get('mesh', {}))
+  if mesh is not None:
+    check_mesh(config, mesh.shape)
   task = _make_task(config)
-  optimizer = make_config_optimizer(config)
+  optimizer = make_config_optimizer(config, mesh)
   run = RunDirectory(workdir)
   run.open(config)
   if run.summary.exists():

@@ -1,6 +1,7 @@
 """Muon: updates of matrices made orthogonal, the work dealt out to devices."""
 
 import collections
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
 
 Array = jax.Array
+
+# One axis of a mesh, or several as one.
+Axis = str | tuple[str, ...]
 
 # Of the quintic that the paper iterates.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -29,7 +34,7 @@ class MuonState(NamedTuple):
 
 
 def scale_by_muon(
-  decay: float, axis: str | None = None
+  decay: float, axis: str | None = None, mesh: Mesh | None = None
 ) -> optax.GradientTransformation:
   """Replace the mean gradient of each matrix by the nearest orthogonal one.
 
@@ -41,7 +46,8 @@ def scale_by_muon(
 
   Args:
     decay: Of the mean, with Nesterov's look ahead.
-    axis: The axis of the mesh whose devices share the work; None for one.
+    axis: Inside `shard_map`, the axis whose devices share the work.
+    mesh: Outside of it, the mesh whose devices do; None for one device.
 
   Returns:
     An optax transformation of matrices, [inputs, outputs].
@@ -56,6 +62,16 @@ def scale_by_muon(
   References:
     Jordan et al., 2024. https://kellerjordan.github.io/posts/muon
   """
+  orthogonal = functools.partial(_orthogonal, axis=axis)
+  if mesh is not None:
+    # What is divided is gathered: a product needs all of its matrix.
+    orthogonal = jax.shard_map(
+      functools.partial(_orthogonal, axis=mesh.axis_names),
+      mesh=mesh,
+      in_specs=PartitionSpec(),
+      out_specs=PartitionSpec(),
+      check_vma=False,
+    )
 
   def init(params: Any) -> MuonState:
     return MuonState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params))
@@ -73,7 +89,7 @@ def scale_by_muon(
       optax.tree.bias_correction(updates, decay, count),
     )
     leaves, structure = jax.tree.flatten(ahead)
-    turned = jax.tree.unflatten(structure, _orthogonal(leaves, axis))
+    turned = jax.tree.unflatten(structure, orthogonal(leaves))
     turned = jax.tree.map(
       lambda x: x * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, turned
     )
@@ -82,7 +98,7 @@ def scale_by_muon(
   return optax.GradientTransformation(init, update)
 
 
-def _orthogonal(matrices: Sequence[Array], axis: str | None) -> list[Array]:
+def _orthogonal(matrices: Sequence[Array], axis: Axis | None) -> list[Array]:
   """Each matrix orthogonalised, those of one shape together."""
   alike = collections.defaultdict(list)
   for place, matrix in enumerate(matrices):
@@ -100,7 +116,7 @@ def _orthogonal(matrices: Sequence[Array], axis: str | None) -> list[Array]:
 
 
 def _orthogonal_stacks(
-  stacks: list[Array], axis: str | None
+  stacks: list[Array], axis: Axis | None
 ) -> Sequence[Array]:
   if axis is None:
     return [_iterate(stack) for stack in stacks]

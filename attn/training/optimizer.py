@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from attn.training.muon import scale_by_muon
 from attn.training.spikes import skip_spikes
@@ -32,6 +33,7 @@ def make_optimizer(
   table_learning_rate: float = 0.0,
   table_decay: float = 0.0,
   axis: str | None = None,
+  mesh: Mesh | None = None,
 ) -> optax.GradientTransformation:
   """The optimiser that every config describes.
 
@@ -55,7 +57,8 @@ def make_optimizer(
     table_learning_rate: With Muon, of embedding tables, which then are Adam's;
       0 for tables that are Muon's.
     table_decay: The weight decay of tables that are Adam's.
-    axis: With Muon, the axis of the mesh whose devices share its work.
+    axis: With Muon, the devices that share its work; see `scale_by_muon`.
+    mesh: Likewise.
 
   Returns:
     An optax transformation.
@@ -92,7 +95,7 @@ def make_optimizer(
     case 'muon':
       kinds: dict[Hashable, optax.GradientTransformation] = {
         'matrix': optax.chain(
-          scale_by_muon(_MUON_DECAY, axis),
+          scale_by_muon(_MUON_DECAY, axis, mesh),
           optax.add_decayed_weights(weight_decay),
           optax.scale_by_learning_rate(schedule(learning_rate)),
         )

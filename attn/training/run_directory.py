@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -15,6 +16,9 @@ import ml_collections
 from attn.training.artifacts import replace_file
 from attn.training.config import Config
 from attn.training.errors import UserError
+
+# A run may go on elsewhere: on what it runs says nothing of what it computes.
+_WHERE = ('mesh', 'distributed')
 
 
 class RunDirectory:
@@ -81,7 +85,11 @@ class RunDirectory:
     """
     path = self.path / 'config.json'
     if path.exists():
-      difference = _first_difference(self.read_config(), config)
+      there, here = (
+        {name: x for name, x in of.items() if name not in _WHERE}
+        for of in (self.read_config(), config)
+      )
+      difference = _first_difference(there, here)
       if difference:
         raise UserError(
           f'workdir: {self.path} holds a run with another config '
@@ -171,7 +179,9 @@ def _digest(path: pathlib.Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _first_difference(there: Config, here: Config) -> str | None:
+def _first_difference(
+  there: Mapping[str, Any], here: Mapping[str, Any]
+) -> str | None:
   for name in sorted({*there, *here}):
     x, y = there.get(name), here.get(name)
     if isinstance(x, ml_collections.ConfigDict) and isinstance(

@@ -10,7 +10,14 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
-from attn.training.devices import DATA, everywhere
+from attn.modules.sharding import DATA
+from attn.training.devices import (
+  beside,
+  divides_rows_alone,
+  place,
+  shardings,
+)
+from attn.training.rows import over_rows
 
 Array = jax.Array
 
@@ -44,6 +51,9 @@ class Measured(NamedTuple):
   gradient_norm: Array
 
 
+# (params, batch, rng) -> ((nats, gradient), tokens), each a sum over rows.
+Total = Callable[[Any, Any, Array], tuple[tuple[Array, Any], Array]]
+
 # (state, batches [K, ...]) -> (state, what was measured, [K]).
 Steps = Callable[[State, Any], tuple[State, Measured]]
 
@@ -55,9 +65,19 @@ def init_state(
   mesh: Mesh | None = None,
 ) -> State:
   """Fresh parameters from `init`, the same for the same seed."""
-  params = jax.jit(init)(jax.random.key(seed))
-  state = State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-  return everywhere(state, mesh)
+
+  def make(rng: Array) -> State:
+    params = init(rng)
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+  rng = jax.random.key(seed)
+  if mesh is None or divides_rows_alone(mesh):
+    params = jax.jit(init)(rng)
+    state = State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return place(state, mesh)
+  # Never whole on one device.
+  there = shardings(jax.eval_shape(make, rng), mesh)
+  return jax.jit(make, out_shardings=there)(rng)
 
 
 def make_train_steps(
@@ -77,14 +97,31 @@ def make_train_steps(
     seed: Of the dropout, together with the step's number.
     accumulate: Parts into which a batch is cut, one gradient after the other,
       so that a large batch needs the memory of a small one.
-    mesh: The devices that share the rows of each batch; None for one.
+    mesh: The devices that share the work; None for one.
 
   Returns:
     (state, batches) -> (state, what was measured): the batches of K steps are
     arrays [K, rows, ...], and so the measurements [K].
   """
-  axis = None if mesh is None else DATA
-  step = functools.partial(_train_step, nats, optimizer, seed, accumulate, axis)
+  total = functools.partial(_total, nats, accumulate)
+  if mesh is None:
+    step = functools.partial(_train_step, total, optimizer, seed)
+    return jax.jit(_several(step), donate_argnums=0)
+  if divides_rows_alone(mesh):
+    total = functools.partial(_total_of_all, total)
+    step = functools.partial(_train_step, total, optimizer, seed)
+    return _one_at_a_time(_on_rows(_several(step), mesh), mesh)
+  step = functools.partial(_train_step, over_rows(total, mesh), optimizer, seed)
+
+  def divided_step(state: State, batch: Any) -> tuple[State, Measured]:
+    state, measured = step(state, batch)
+    there = shardings(state, mesh)
+    return jax.lax.with_sharding_constraint(state, there), measured
+
+  return _one_at_a_time(_several(divided_step), mesh)
+
+
+def _several(step: Callable[[State, Any], tuple[State, Measured]]) -> Steps:
 
   def steps(state: State, batches: Any) -> tuple[State, Measured]:
     if jax.tree.leaves(batches)[0].shape[0] > 1:
@@ -92,73 +129,85 @@ def make_train_steps(
     state, measured = step(state, jax.tree.map(lambda x: x[0], batches))
     return state, jax.tree.map(lambda x: x[None], measured)
 
-  if mesh is None:
-    return jax.jit(steps, donate_argnums=0)
-  return _on_mesh(steps, mesh)
+  return steps
 
 
-def _on_mesh(steps: Steps, mesh: Mesh) -> Steps:
+def _on_rows(steps: Steps, mesh: Mesh) -> Steps:
+  """Whole steps on each device, which add up their gradients.
+
+  Short steps are faster so than with `over_rows`: all that is said between
+  devices is one sum.
+  """
   whole, rows = PartitionSpec(), PartitionSpec(None, DATA)
   # Not checked: it does not see that equal sums make equal states.
-  shared = jax.shard_map(
+  return jax.shard_map(
     steps,
     mesh=mesh,
     in_specs=(whole, rows),
     out_specs=(whole, whole),
     check_vma=False,
   )
-  compiled = jax.jit(shared, donate_argnums=0)
+
+
+def _one_at_a_time(steps: Steps, mesh: Mesh) -> Steps:
+  compiled = jax.jit(steps, donate_argnums=0)
+  is_cpu = mesh.devices.flat[0].platform == 'cpu'
 
   def one_at_a_time(state: State, batches: Any) -> tuple[State, Measured]:
+    made = compiled(state, beside(batches, mesh))
     # On a CPU a second call in flight can take the thread that a sum of the
     # first waits for, and both stand still.
-    return jax.block_until_ready(compiled(state, batches))
+    return jax.block_until_ready(made) if is_cpu else made
 
   return one_at_a_time
 
 
 def _train_step(
-  nats: Nats,
+  total: Total,
   optimizer: optax.GradientTransformation,
   seed: int,
-  accumulate: int,
-  axis: str | None,
   state: State,
   batch: Any,
 ) -> tuple[State, Measured]:
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
-  if axis is not None:
-    rng = jax.random.fold_in(rng, jax.lax.axis_index(axis))
-
-  def part_nats(params: Any, part: Any, rng: Array) -> Array:
-    return (nats(params, part, rng) * part.weights).sum()
-
-  def add_part(carry: Any, part_and_rng: Any) -> tuple[Any, None]:
-    here = jax.value_and_grad(part_nats)(state.params, *part_and_rng)
-    return jax.tree.map(jnp.add, carry, here), None
-
-  if accumulate == 1:
-    total = jax.value_and_grad(part_nats)(state.params, batch, rng)
-  else:
-    parts = jax.tree.map(
-      lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch
-    )
-    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-    rngs = jax.random.split(rng, accumulate)
-    total, _ = jax.lax.scan(add_part, zero, (parts, rngs))
-  total, tokens = _add_up((total, batch.weights.sum()), axis)
+  sums, tokens = total(state.params, batch, rng)
   tokens = jnp.maximum(tokens, 1)
-  loss, gradient = jax.tree.map(lambda x: x / tokens, total)
+  loss, gradient = jax.tree.map(lambda x: x / tokens, sums)
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   measured = Measured(loss, optax.tree.norm(gradient))
   return State(state.step + 1, params, opt_state), measured
 
 
-def _add_up(tree: Any, axis: str | None) -> Any:
-  """The sum over all devices."""
-  if axis is None:
-    return tree
+def _total(
+  nats: Nats, accumulate: int, params: Any, batch: Any, rng: Array
+) -> tuple[tuple[Array, Any], Array]:
+  """Nats and their gradient, summed over a batch, and its tokens."""
+
+  def part_nats(params: Any, part: Any, rng: Array) -> Array:
+    return (nats(params, part, rng) * part.weights).sum()
+
+  def add_part(carry: Any, part_and_rng: Any) -> tuple[Any, None]:
+    here = jax.value_and_grad(part_nats)(params, *part_and_rng)
+    return jax.tree.map(jnp.add, carry, here), None
+
+  if accumulate == 1:
+    total = jax.value_and_grad(part_nats)(params, batch, rng)
+  else:
+    parts = jax.tree.map(
+      lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch
+    )
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    rngs = jax.random.split(rng, accumulate)
+    total, _ = jax.lax.scan(add_part, zero, (parts, rngs))
+  return total, batch.weights.sum()
+
+
+def _total_of_all(
+  total: Total, params: Any, batch: Any, rng: Array
+) -> tuple[tuple[Array, Any], Array]:
+  """The same over all devices, inside `shard_map`."""
+  rng = jax.random.fold_in(rng, jax.lax.axis_index(DATA))
   # As one array: each array would be a message of its own.
-  flat, apart = ravel_pytree(tree)
-  return apart(jax.lax.psum(flat, axis))
+  flat, apart = ravel_pytree(total(params, batch, rng))
+  return apart(jax.lax.psum(flat, DATA))

@@ -1,0 +1,89 @@
+"""A program: one small model on many meshes of 8 devices; told as JSON.
+
+It has 8 devices, and so a process of its own; `meshes_test.py` starts it.
+"""
+
+import json
+import math
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from attn.training import devices, step
+from attn.training.batches import iterate
+from attn.training.experiment import make_config_optimizer
+from attn.training.language_task import LanguageTask
+from configs import tiny
+
+STEPS = 50
+MESHES = {
+  'one': {},
+  'data': {'data': 8},
+  'fsdp': {'fsdp': -1},
+  'tensor': {'tensor': 4, 'data': 2},
+  'sequence': {'sequence': 4, 'fsdp': 2},
+  'all': {'tensor': 2, 'sequence': 2, 'fsdp': 2},
+}
+
+
+class Trainer:
+  """The same training, on any mesh."""
+
+  def __init__(self, sizes: dict[str, int]) -> None:
+    config = tiny.get_config()
+    config.update(steps=STEPS, batch_size=8, context=120)
+    config.model.update(num_layers=1, embed_dim=32, mlp_dim=64, num_kv_heads=2)
+    config.model.implementation = 'dense'
+    config.optimizer.update(name='adamw', warmup_steps=10)
+    config.eval.rows = 8
+    self.task = LanguageTask(config)
+    count = abs(math.prod(sizes.values()))
+    count = 8 if -1 in sizes.values() else count
+    self.mesh = devices.make_mesh(
+      sizes, devices=None if count == 1 else jax.devices()[:count]
+    )
+    optimizer = make_config_optimizer(config, self.mesh)
+    self.state = step.init_state(self.task.init, optimizer, 0, self.mesh)
+    self.steps = step.make_train_steps(
+      self.task.nats, optimizer, 0, 1, self.mesh
+    )
+
+  def train(self, first: int, last: int) -> list[float]:
+    """Make steps; their losses."""
+    losses = []
+    for batch in iterate(self.task, first, last, 5):
+      self.state, measured = self.steps(self.state, batch)
+      losses += np.asarray(measured.loss).tolist()
+    return losses
+
+
+def bytes_of_a_device(state: step.State) -> int:
+  """The most that a device keeps of parameters and optimiser."""
+  kept = np.zeros(8, int)
+  for x in jax.tree.leaves((state.params, state.opt_state)):
+    for shard in x.addressable_shards:
+      kept[shard.device.id] += shard.data.nbytes
+  return int(kept.max())
+
+
+def main() -> None:
+  """Train on each."""
+  jax.config.update('jax_num_cpu_devices', 8)
+  told: dict[str, Any] = {'losses': {}, 'bytes': {}, 'judged': {}}
+  for name, sizes in MESHES.items():
+    trainer = Trainer(sizes)
+    fresh = jax.device_get(trainer.state)
+    told['losses'][name] = trainer.train(0, STEPS)
+    told['bytes'][name] = bytes_of_a_device(trainer.state)
+    if name in ('one', 'all'):
+      told['judged'][name] = trainer.task.evaluate(trainer.state.params)
+    if name == 'data':
+      trainer.state = devices.place(fresh, trainer.mesh)
+      told['again'] = trainer.train(0, STEPS)
+  json.dump(told, sys.stdout)
+
+
+if __name__ == '__main__':
+  main()
