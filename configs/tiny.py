@@ -146,6 +146,16 @@ def get_config() -> ml_collections.ConfigDict:
   # Devices that share the characters of a row.
   mesh.sequence = 1
 
+  distributed = config.distributed = ml_collections.ConfigDict()
+  # Processes that share the devices of the mesh; -1 for as many as a scheduler
+  # says (SLURM, Open MPI, Cloud TPU, GKE), and nothing else is to be said.
+  distributed.processes = 1
+  # HOST:PORT of process 0, and which process this is.
+  distributed.coordinator = ''
+  distributed.process = 0
+  # Seconds that one waits for another at the start.
+  distributed.timeout = 60
+
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.
   evaluation.every = 100

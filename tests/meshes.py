@@ -3,9 +3,12 @@
 It has 8 devices, and so a process of its own; `meshes_test.py` starts it.
 """
 
+import functools
 import json
 import math
+import pathlib
 import sys
+import tempfile
 from typing import Any
 
 import jax
@@ -13,6 +16,7 @@ import numpy as np
 
 from attn.training import devices, step
 from attn.training.batches import iterate
+from attn.training.checkpoints import Checkpoints
 from attn.training.experiment import make_config_optimizer
 from attn.training.language_task import LanguageTask
 from configs import tiny
@@ -25,7 +29,10 @@ MESHES = {
   'tensor': {'tensor': 4, 'data': 2},
   'sequence': {'sequence': 4, 'fsdp': 2},
   'all': {'tensor': 2, 'sequence': 2, 'fsdp': 2},
+  'four': {'data': 4},
 }
+# A run that moves on: which mesh, and until which step.
+MOVES = (('fsdp', 15), ('one', 25), ('four', 35), ('tensor', 50))
 
 
 class Trainer:
@@ -45,7 +52,10 @@ class Trainer:
       sizes, devices=None if count == 1 else jax.devices()[:count]
     )
     optimizer = make_config_optimizer(config, self.mesh)
-    self.state = step.init_state(self.task.init, optimizer, 0, self.mesh)
+    self.fresh = functools.partial(
+      step.init_state, self.task.init, optimizer, 0, self.mesh
+    )
+    self.state = self.fresh()
     self.steps = step.make_train_steps(
       self.task.nats, optimizer, 0, 1, self.mesh
     )
@@ -68,12 +78,49 @@ def bytes_of_a_device(state: step.State) -> int:
   return int(kept.max())
 
 
+def move(
+  trainers: dict[str, Trainer], folder: pathlib.Path
+) -> tuple[list[float], bool]:
+  """Save on one mesh, go on on another: losses, and whether all bits came."""
+  checkpoints = Checkpoints(folder, keep=1)
+  first, losses, same, saved = 0, [], True, None
+  trainers['fsdp'].state = trainers['fsdp'].fresh()
+  for name, last in MOVES:
+    trainer = trainers[name]
+    if first:
+      restored = checkpoints.restore(trainer.fresh())
+      assert restored is not None
+      same &= is_same(restored, saved)
+      assert layout(restored) == layout(trainer.state)
+      trainer.state = restored
+    losses += trainer.train(first, last)
+    checkpoints.save(trainer.state)
+    saved, first = jax.device_get(trainer.state), last
+  # And back to where it began.
+  back = checkpoints.restore(trainers['fsdp'].fresh())
+  checkpoints.close()
+  return losses, bool(same and is_same(back, saved))
+
+
+def is_same(one: Any, other: Any) -> bool:
+  """Bit for bit."""
+  return all(
+    jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(one), other))
+  )
+
+
+def layout(state: step.State) -> list[Any]:
+  """Where each array is."""
+  return [x.sharding for x in jax.tree.leaves(state)]
+
+
 def main() -> None:
   """Train on each."""
   jax.config.update('jax_num_cpu_devices', 8)
   told: dict[str, Any] = {'losses': {}, 'bytes': {}, 'judged': {}}
+  trainers = {}
   for name, sizes in MESHES.items():
-    trainer = Trainer(sizes)
+    trainer = trainers[name] = Trainer(sizes)
     fresh = jax.device_get(trainer.state)
     told['losses'][name] = trainer.train(0, STEPS)
     told['bytes'][name] = bytes_of_a_device(trainer.state)
@@ -82,6 +129,8 @@ def main() -> None:
     if name == 'data':
       trainer.state = devices.place(fresh, trainer.mesh)
       told['again'] = trainer.train(0, STEPS)
+  with tempfile.TemporaryDirectory() as folder:
+    told['moved'], told['same'] = move(trainers, pathlib.Path(folder))
   json.dump(told, sys.stdout)
 
 

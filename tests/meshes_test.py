@@ -36,7 +36,9 @@ def told() -> dict[str, Any]:
   return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize('name', ['data', 'fsdp', 'tensor', 'sequence', 'all'])
+@pytest.mark.parametrize(
+  'name', ['data', 'fsdp', 'tensor', 'sequence', 'all', 'four']
+)
 def test_a_mesh_learns_as_one_device(told: dict[str, Any], name: str):
   losses, expected = told['losses'][name], told['losses']['one']
   assert len(expected) == 50
@@ -53,6 +55,14 @@ def test_a_mesh_judges_as_one_device(told: dict[str, Any]):
 
 def test_devices_that_share_rows_repeat_themselves(told: dict[str, Any]):
   assert told['again'] == told['losses']['data']
+
+
+def test_a_run_goes_on_on_other_meshes(told: dict[str, Any]):
+  np.testing.assert_allclose(told['moved'], told['losses']['one'], rtol=1e-5)
+
+
+def test_a_checkpoint_is_the_same_bits_on_every_mesh(told: dict[str, Any]):
+  assert told['same']
 
 
 def test_memory_is_divided(told: dict[str, Any]):

@@ -60,7 +60,8 @@ def environment() -> dict[str, str]:
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK}
 
 
-def _with_what_was_compiled() -> dict[str, str]:
+def with_what_was_compiled() -> dict[str, str]:
+  """The same; of one that will not be killed."""
   return {
     **environment(),
     'JAX_COMPILATION_CACHE_DIR': _COMPILED.name,
@@ -112,7 +113,7 @@ def _parent() -> subprocess.Popen[str]:
     stdout=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env=_with_what_was_compiled(),
+    env=with_what_was_compiled(),
   )
 
 

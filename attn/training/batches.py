@@ -19,6 +19,8 @@ from attn.training.tokenizer import CharTokenizer, make_tokenizer
 # Seeds of the two splits: stories drawn from different seeds are independent.
 _TRAIN, _VALIDATION = 0, 1
 
+_ALL = slice(None)
+
 # Batches on which it is tried how many stories fit.
 _TRIALS = 50
 
@@ -105,9 +107,10 @@ class ToyLanguage:
         f'given: got {given}, wanted at most {shortest}, a whole story'
       )
 
-  def train_batch(self, index: int) -> Batch:
-    """Batch number index: fresh stories, seen once."""
-    return self._pack(self._draw(_TRAIN, index))[0]
+  def train_batch(self, index: int, rows: slice = _ALL) -> Batch:
+    """Batch number index, or some of its rows: fresh stories, seen once."""
+    batch = self._pack(self._draw(_TRAIN, index))[0]
+    return jax.tree.map(lambda x: x[rows], batch)
 
   def validation(self, rows: int) -> Validation:
     """At least that many rows of stories that training never draws."""
@@ -241,12 +244,12 @@ class Text:
         f' so that 1/10 of them holds {given} that are given and one more'
       )
 
-  def train_batch(self, index: int) -> Batch:
-    """Batch number index: windows at random places."""
+  def train_batch(self, index: int, rows: slice = _ALL) -> Batch:
+    """Batch number index, or some of its rows: windows at random places."""
     rng = np.random.default_rng([self._seed, index])
     batch_size, context = self._shape
     starts = rng.integers(len(self.train_tokens) - context, size=batch_size)
-    return self._windows(self.train_tokens, starts)
+    return self._windows(self.train_tokens, starts[rows], len(starts[rows]))
 
   def validation(self, rows: int) -> Validation:
     """All of the end, in consecutive windows; rows says nothing here."""
@@ -254,7 +257,9 @@ class Text:
     batch_size, context = self._shape
     starts = np.arange(0, len(self.validation_tokens) - 1, context)
     batches = [
-      self._windows(self.validation_tokens, starts[i : i + batch_size])
+      self._windows(
+        self.validation_tokens, starts[i : i + batch_size], batch_size
+      )
       for i in range(0, len(starts), batch_size)
     ]
     return Validation(
@@ -271,9 +276,11 @@ class Text:
       text = text[:-1]
     return text, np.zeros(len(text), bool)
 
-  def _windows(self, tokens: np.ndarray, starts: np.ndarray) -> Batch:
+  def _windows(
+    self, tokens: np.ndarray, starts: np.ndarray, rows: int
+  ) -> Batch:
     # Each row is one text from its beginning: its mask need not be told.
-    batch = _empty_batch(self._shape)
+    batch = _empty_batch((rows, self._shape[1]))
     for row, start in enumerate(starts):
       window = tokens[start : start + self._shape[1] + 1]
       place = (row, slice(0, len(window) - 1))
@@ -286,13 +293,17 @@ class Text:
 class Source(Protocol):
   """Whatever makes training batches from their numbers."""
 
-  def train_batch(self, index: int) -> Any:
-    """Batch number index."""
+  def train_batch(self, index: int, rows: slice = ...) -> Any:
+    """Batch number index, or some of its rows."""
     ...
 
 
 def iterate(
-  source: Source, first: int, last: int, at_once: int = 1
+  source: Source,
+  first: int,
+  last: int,
+  at_once: int = 1,
+  rows: slice = _ALL,
 ) -> Iterator[Any]:
   """Training batches first to last - 1, made in a thread ahead of their use.
 
@@ -301,13 +312,14 @@ def iterate(
     first: Number of the first.
     last: Number of the first that is no longer wanted.
     at_once: Of how many steps an item is; divides last - first.
+    rows: Which rows of each batch are wanted.
 
   Yields:
     Batches of arrays [at_once, ...].
   """
 
   def make(begin: int) -> Any:
-    made = [source.train_batch(int(begin) + i) for i in range(at_once)]
+    made = [source.train_batch(int(begin) + i, rows) for i in range(at_once)]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *made)
 
   indices = grain.MapDataset.range(first, last, at_once)

@@ -1,20 +1,20 @@
 """Checkpoints: whole or not at all, and checked when they are read."""
 
 import errno
+import json
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
-import zlib
-from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from attn.training.errors import UserError
+from attn.training.processes import Processes
+from attn.training.shards import checksum, local_bytes
 from attn.training.step import State
 
 
@@ -26,9 +26,15 @@ class Checkpoints:
   one that was damaged later.
   """
 
-  def __init__(self, path: pathlib.Path, keep: int) -> None:
-    """Args: path of their directory; keep, how many are kept."""
+  def __init__(
+    self,
+    path: pathlib.Path,
+    keep: int,
+    processes: Processes | None = None,
+  ) -> None:
+    """Args: path of their directory; keep, how many are kept; who writes."""
     self._path = path
+    self._processes = processes or Processes()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=True,
@@ -42,22 +48,30 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def save(self, state: State) -> None:
-    """Keep a state, and forget the oldest.
+    """Keep a state, and forget the oldest; each process writes what it has.
 
     Raises:
       UserError: if it cannot be written; those there were stay.
     """
-    state = jax.device_get(state)
     step = int(state.step)
     if step in self.steps():
       return
+    seal = {
+      'sum': self._sum(state),
+      'writers': [
+        size > 0 for size in self._processes.gather(local_bytes(state))
+      ],
+    }
+    if self._processes.count == 1:
+      # One process may take another's devices away: what it has is its own.
+      state = jax.device_get(state)
     try:
-      self._reserve(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+      self._reserve(local_bytes(state))
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state._asdict()),
-          checksum=ocp.args.JsonSave({'crc32': _checksum(state)}),
+          checksum=ocp.args.JsonSave(seal),
         ),
       )
     # Orbax wraps what the file system says in many types of its own.
@@ -79,22 +93,38 @@ class Checkpoints:
     Raises:
       UserError: if there are checkpoints and none of them can be read.
     """
-    steps = self.steps()
+    steps, reason = self.steps(), ''
     for step in reversed(steps):
-      state = self._read(step, like)
+      reason = self._missing(step)
+      state = None if reason else self._read(step, like)
       if state is not None:
         return state
-      print(
-        f'checkpoint: {self._path / str(step)} is damaged; trying the one '
-        'before it',
-        file=sys.stderr,
-      )
+      reason = reason or f'{self._path / str(step)} is damaged'
+      if step != steps[0] and self._processes.is_first:
+        print(
+          f'checkpoint: {reason}; trying the one before it', file=sys.stderr
+        )
     if steps:
       raise UserError(
         f'checkpoint: none of those in {self._path} can be read (steps '
-        f'{", ".join(map(str, steps))})'
+        f'{", ".join(map(str, steps))}); {reason}'
       )
     return None
+
+  def _missing(self, step: int) -> str:
+    """The first part that a process wrote and that is not there, if any."""
+    folder = self._path / str(step)
+    try:
+      seal = json.loads((folder / 'checksum' / 'metadata').read_text())
+      writers = seal['writers']
+    # Of a damaged checkpoint anything may be missing.
+    except (OSError, ValueError, KeyError):
+      return ''
+    for process, wrote in enumerate(writers):
+      part = folder / 'state' / f'ocdbt.process_{process}'
+      if wrote and not part.is_dir():
+        return f'{part} is missing, which process {process} wrote'
+    return ''
 
   def discard_after(self, step: int) -> None:
     """Remove the checkpoints after a step that the run goes back to."""
@@ -111,6 +141,8 @@ class Checkpoints:
 
     Orbax finds out half-way, in threads that each print a traceback.
     """
+    if not size:  # Another process writes all there is.
+      return
     if not hasattr(os, 'posix_fallocate'):  # macOS
       if shutil.disk_usage(self._path).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -133,13 +165,8 @@ class Checkpoints:
       logging.debug('checkpoint %d: %s', step, error)
       return None
     state = State(**restored['state'])
-    if _checksum(state) != restored['checksum']['crc32']:
-      return None
-    return state
+    is_whole = self._sum(state) == restored['checksum'].get('sum')
+    return state if is_whole else None
 
-
-def _checksum(state: Any) -> int:
-  value = 0
-  for leaf in jax.tree.leaves(jax.device_get(state)):
-    value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
-  return value
+  def _sum(self, state: State) -> int:
+    return sum(self._processes.gather(checksum(state))) % 2**64

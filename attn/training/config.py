@@ -45,6 +45,7 @@ _LEAST_OF_LANGUAGE = {
   'optimizer.adam_learning_rate': 0,
   'optimizer.table_learning_rate': 0,
   'optimizer.table_decay': 0,
+  'distributed.timeout': 1,
   'eval.rows': 1,
   'eval.temperature': 0,
 }

@@ -126,13 +126,38 @@ def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
   )
 
 
-def beside(batch: Any, mesh: Mesh | None) -> Any:
-  """A batch, its rows and tokens dealt out to the devices of a mesh."""
+def beside(batch: Any, mesh: Mesh | None, rows: int) -> Any:
+  """A batch, its rows and tokens dealt out to the devices of a mesh.
+
+  Args:
+    batch: Arrays [..., B, T], whole, or the rows of this process alone.
+    mesh: The devices; None for one.
+    rows: B of the whole batch.
+
+  Returns:
+    Arrays of all processes.
+  """
   if mesh is None:
     return batch
-  return jax.tree.map(
-    lambda x: jax.device_put(x, batch_sharding(mesh, x.shape)), batch
-  )
+
+  def put(x: Any) -> jax.Array:
+    shape = (*x.shape[:-2], rows, x.shape[-1])
+    sharding = batch_sharding(mesh, shape)
+    if sharding.is_fully_addressable:
+      return jax.device_put(x, sharding)
+    return jax.make_array_from_process_local_data(sharding, x, shape)
+
+  return jax.tree.map(put, batch)
+
+
+def rows_here(mesh: Mesh | None, rows: int) -> slice:
+  """Of the rows of a batch, those that devices of this process take."""
+  if mesh is None:
+    return slice(0, rows)
+  sharding = NamedSharding(mesh, PartitionSpec(ROWS))
+  taken = sharding.addressable_devices_indices_map((rows,)).values()
+  ranges = [part[0].indices(rows) for part in taken if part]
+  return slice(min(r[0] for r in ranges), max(r[1] for r in ranges))
 
 
 def keep_freed_memory() -> None:

@@ -83,7 +83,7 @@ def evaluate(
   mesh = mesh_of(params)
   with using(mesh):
     made = [
-      jax.device_get(eval_step(params, beside(batch, mesh)))
+      jax.device_get(eval_step(params, beside(batch, mesh, len(batch.inputs))))
       for batch in validation.batches
     ]
   # Summed in float64: a split may hold a million tokens.

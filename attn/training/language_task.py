@@ -52,9 +52,9 @@ class LanguageTask:
     """Fresh parameters."""
     return language_model.init(self._model, rng)
 
-  def train_batch(self, index: int) -> Batch:
-    """Batch number index."""
-    return self._data.train_batch(index)
+  def train_batch(self, index: int, rows: slice = slice(None)) -> Batch:
+    """Batch number index, or some of its rows."""
+    return self._data.train_batch(index, rows)
 
   def flops_per_token(self, params: Any) -> float:
     """Of a training step, in products; attention as if it saw all before."""

@@ -89,6 +89,26 @@ class Log:
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
 
 
+class Silence:
+  """A `Log` that nobody reads."""
+
+  def __enter__(self) -> 'Silence':
+    """Do nothing."""
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    """Do nothing."""
+
+  def train(self, line: dict[str, Any]) -> None:
+    """Do nothing."""
+
+  def validation(self, line: dict[str, Any]) -> None:
+    """Do nothing."""
+
+  def say(self, message: str) -> None:
+    """Do nothing."""
+
+
 def _make_bar(console: rich.console.Console) -> rich.progress.Progress:
   return rich.progress.Progress(
     rich.progress.MofNCompleteColumn(),

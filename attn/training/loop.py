@@ -22,8 +22,8 @@ from attn.training.config import (
   check_config,
   check_mesh,
 )
-from attn.training.devices import keep_freed_memory, make_mesh
-from attn.training.errors import UserError
+from attn.training.devices import keep_freed_memory, make_mesh, rows_here
+from attn.training.errors import LostError, UserError
 from attn.training.experiment import (
   make_config_optimizer,
   make_config_schedule,
@@ -32,13 +32,16 @@ from attn.training.finish import finish
 from attn.training.flops import product_rate
 from attn.training.interrupt import Interrupt
 from attn.training.language_task import LanguageTask
-from attn.training.log import Log
+from attn.training.log import Log, Silence
+from attn.training.processes import Processes, connect
 from attn.training.profile import Profile
 from attn.training.run_directory import RunDirectory
+from attn.training.shards import whole
 from attn.training.spikes import skipped_steps
 from attn.training.step import Measured, State, init_state, make_train_steps
 from attn.training.task import Task
 from attn.training.translation_task import TranslationTask
+from attn.training.watch import Watch
 
 
 def train(
@@ -65,35 +68,80 @@ def train(
   started = time.monotonic()
   check_config(config)
   keep_freed_memory()
-  mesh = make_mesh(config.get('mesh', {}))
+  processes = connect(config.get('distributed', {}))
+  processes.agree(config, workdir)
+  mesh = make_mesh(config.get('mesh', {}), processes.count)
   if mesh is not None:
     check_mesh(config, mesh.shape)
   task = _make_task(config)
   optimizer = make_config_optimizer(config, mesh)
   run = RunDirectory(workdir)
+  summary = processes.first_does('run', lambda: _open(run, config, task))
+  if summary is not None:
+    return summary
+  state = init_state(task.init, optimizer, config.seed, mesh)
+  checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, processes)
+  try:
+    restored = checkpoints.restore(state)
+    if restored is not None:
+      state = restored
+      if processes.is_first:
+        print(f'going on after step {int(state.step)} of {config.steps}')
+    checkpoints.discard_after(int(state.step))
+    step = int(state.step)
+    before = processes.first_does('seconds', lambda: _forget_after(run, step))
+    fit = _Fit(
+      config,
+      task,
+      optimizer,
+      mesh,
+      run,
+      checkpoints,
+      processes,
+      started - before,
+    )
+    state = fit.run(state, run.profile if profile else None)
+  except (UserError, OSError):
+    raise
+  except Exception as error:
+    if processes.count == 1:
+      raise
+    raise _lost(processes, checkpoints, error) from error
+  finally:
+    checkpoints.close()
+  params = whole(state.params)
+  if not processes.is_first:
+    return {}
+  params = jax.device_put(params, jax.local_devices()[0])
+  return finish(config, run, task, params, started - before)
+
+
+def _open(run: RunDirectory, config: Config, task: Task) -> Any:
+  """Make a run directory ready; the summary of one that is finished."""
   run.open(config)
   if run.summary.exists():
     print(f'{run.path} is finished; for another run choose another --workdir')
     return json.loads(run.summary.read_text())
   task.save(run)
-  state = init_state(task.init, optimizer, config.seed, mesh)
-  checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
-  try:
-    restored = checkpoints.restore(state)
-    if restored is not None:
-      state = restored
-      print(f'going on after step {int(state.step)} of {config.steps}')
-    checkpoints.discard_after(int(state.step))
-    history = run.forget_metrics_after(int(state.step))
-    before = max((line['seconds'] for line in history), default=0.0)
-    fit = _Fit(
-      config, task, optimizer, mesh, run, checkpoints, started - before
-    )
-    state = fit.run(state, run.profile if profile else None)
-  finally:
-    checkpoints.close()
-  params = jax.device_put(state.params, jax.devices()[0])
-  return finish(config, run, task, params, started - before)
+  return None
+
+
+def _lost(
+  processes: Processes, checkpoints: Checkpoints, error: Exception
+) -> LostError:
+  kept = checkpoints.steps()
+  which = f'that of step {kept[-1]}' if kept else 'none'
+  reason = (str(error).splitlines() or [type(error).__name__])[0]
+  return LostError(
+    f'process {processes.index} of {processes.count} has lost another one; the '
+    f'last good checkpoint is {which} ({reason})'
+  )
+
+
+def _forget_after(run: RunDirectory, step: int) -> float:
+  """Drop what was measured after a step; the seconds until then."""
+  history = run.forget_metrics_after(step)
+  return max((line['seconds'] for line in history), default=0.0)
 
 
 def _make_task(config: Config) -> Task:
@@ -113,12 +161,20 @@ class _Fit:
     mesh: Mesh | None,
     run: RunDirectory,
     checkpoints: Checkpoints,
+    processes: Processes,
     started: float,
   ) -> None:
     self._config = config
     self._task = task
     self._run = run
     self._checkpoints = checkpoints
+    self._processes = processes
+    self._rows = slice(None)
+    self._parts = 1
+    if processes.count > 1:
+      rows = config.batch_size
+      self._rows = rows_here(mesh, rows)
+      self._parts = rows // (self._rows.stop - self._rows.start)
     self._started = started
     self._schedule = make_config_schedule(config)
     self._at_once = config.get('steps_at_once', 1)
@@ -134,23 +190,31 @@ class _Fit:
     """Make the steps that are left."""
     first, steps = int(state.step), self._config.steps
     counted = self._counted(state)
-    batches = iterate(self._task, first, steps, self._at_once)
+    batches = iterate(self._task, first, steps, self._at_once, self._rows)
     made: list[Measured] = []
     tokens, clock = 0.0, time.monotonic()
-    log = Log(self._run, steps, first, self._task.floor)
-    with log, Interrupt() as interrupt, Profile(profile) as trace:
+    log = Silence()
+    if self._processes.is_first:
+      log = Log(self._run, steps, first, self._task.floor)
+    watch = Watch(self._processes, log.say)
+    with log, watch, Interrupt() as interrupt, Profile(profile) as trace:
       for done, batch in enumerate(batches):
         step = first + (done + 1) * self._at_once
         trace.before(step - first)
+        watch.at(step)
         state, measured = self._train_steps(state, batch)
         made.append(measured)
-        tokens += float(batch.weights.sum())
+        tokens += float(batch.weights.sum()) * self._parts
         evaluates = step == steps or step % self._config.eval.every == 0
         saves = step == steps or step % self._config.checkpoint.every == 0
         logs = step % self._config.eval.log_every == 0 or done == 0
+        due = evaluates or saves or logs
         # Read once: it may be raised at any moment from here on.
         stops = interrupt.requested and step < steps
-        if not (evaluates or saves or logs or stops):
+        if self._processes.count > 1:
+          # All must stop at the same step.
+          stops = due and step < steps and self._processes.is_any(stops)
+        if not (due or stops):
           continue
         line = _mean_of_finite(made, step)
         elapsed = time.monotonic() - clock

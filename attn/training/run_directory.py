@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -19,6 +18,8 @@ from attn.training.errors import UserError
 
 # A run may go on elsewhere: on what it runs says nothing of what it computes.
 _WHERE = ('mesh', 'distributed')
+
+_NESTED = (ml_collections.ConfigDict, dict)
 
 
 class RunDirectory:
@@ -89,7 +90,7 @@ class RunDirectory:
         {name: x for name, x in of.items() if name not in _WHERE}
         for of in (self.read_config(), config)
       )
-      difference = _first_difference(there, here)
+      difference = first_difference(there, here)
       if difference:
         raise UserError(
           f'workdir: {self.path} holds a run with another config '
@@ -179,15 +180,12 @@ def _digest(path: pathlib.Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _first_difference(
-  there: Mapping[str, Any], here: Mapping[str, Any]
-) -> str | None:
+def first_difference(there: Any, here: Any) -> str | None:
+  """Where two configs differ, and how; None if they do not."""
   for name in sorted({*there, *here}):
     x, y = there.get(name), here.get(name)
-    if isinstance(x, ml_collections.ConfigDict) and isinstance(
-      y, ml_collections.ConfigDict
-    ):
-      inner = _first_difference(x, y)
+    if isinstance(x, _NESTED) and isinstance(y, _NESTED):
+      inner = first_difference(x, y)
       if inner:
         return f'{name}.{inner}'
     elif x != y:

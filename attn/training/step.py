@@ -1,6 +1,7 @@
 """Training steps: the pure function that is compiled, whatever the task."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,11 +11,12 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
-from attn.modules.sharding import DATA
+from attn.modules.sharding import DATA, ROWS
 from attn.training.devices import (
   beside,
   divides_rows_alone,
   place,
+  rows_here,
   shardings,
 )
 from attn.training.rows import over_rows
@@ -154,12 +156,21 @@ def _one_at_a_time(steps: Steps, mesh: Mesh) -> Steps:
   is_cpu = mesh.devices.flat[0].platform == 'cpu'
 
   def one_at_a_time(state: State, batches: Any) -> tuple[State, Measured]:
-    made = compiled(state, beside(batches, mesh))
+    rows = jax.tree.leaves(batches)[0].shape[1]
+    rows *= _processes_that_share_rows(mesh)
+    made = compiled(state, beside(batches, mesh, rows))
     # On a CPU a second call in flight can take the thread that a sum of the
     # first waits for, and both stand still.
     return jax.block_until_ready(made) if is_cpu else made
 
   return one_at_a_time
+
+
+def _processes_that_share_rows(mesh: Mesh) -> int:
+  """How often the rows of one process go into a batch."""
+  parts = math.prod(mesh.shape[axis] for axis in ROWS)
+  here = rows_here(mesh, parts)
+  return parts // (here.stop - here.start)
 
 
 def _train_step(

@@ -81,8 +81,8 @@ class Task(Protocol):
     """Fresh parameters."""
     ...
 
-  def train_batch(self, index: int) -> Batch:
-    """Batch number index, made from its number alone."""
+  def train_batch(self, index: int, rows: slice = ...) -> Batch:
+    """Batch number index, made from its number alone, or some of its rows."""
     ...
 
   def nats(self, params: Any, batch: Any, rng: Array | None) -> Array:

@@ -69,9 +69,10 @@ class TranslationTask:
     """Fresh parameters."""
     return init_encoder_decoder(self._model, rng)
 
-  def train_batch(self, index: int) -> PairBatch:
-    """Batch number index."""
-    return self._data.train_batch(index)
+  def train_batch(self, index: int, rows: slice = slice(None)) -> PairBatch:
+    """Batch number index, or some of its rows."""
+    batch = self._data.train_batch(index)
+    return jax.tree.map(lambda x: x[rows], batch)
 
   def nats(self, params: Any, batch: PairBatch, rng: Array | None) -> Array:
     """-log p of each target, float32[B, T]."""
