@@ -33,16 +33,16 @@ _RESULTS = pathlib.Path(__file__).parent / 'results' / 'process_kills.json'
 
 # A small model, and enough steps that a kill falls among them.
 _TRAIN = (
-  '--config.steps=400',
+  '--config.steps=80',
   '--config.batch_size=4',
   '--config.model.embed_dim=8',
   '--config.model.mlp_dim=8',
   '--config.model.num_layers=1',
   '--config.model.dropout_rate=0.1',
-  '--config.eval.every=200',
+  '--config.eval.every=80',
   '--config.eval.rows=4',
-  '--config.eval.log_every=40',
-  '--config.checkpoint.every=40',
+  '--config.eval.log_every=10',
+  '--config.checkpoint.every=10',
 )
 # Nobody may hang for longer, in seconds.
 _MOST = 60.0
@@ -195,7 +195,7 @@ class _Launched:
     """The step of the newest, as a number of checkpoints."""
     folder = self._workdir / 'checkpoints'
     names = [path.name for path in folder.glob('*') if path.name.isdecimal()]
-    return max(map(int, names), default=0) // 40
+    return max(map(int, names), default=0) // 10
 
   def _children(self) -> list[int]:
     children = []

@@ -5,13 +5,15 @@ from attn.training.watch import Lateness
 
 def test_who_is_behind_is_told_once_and_again_when_it_recurs():
   lateness, told = Lateness(patience=3.0), []
-  # The second stands at step 5 from second 2 to 7, and again from 12 on.
+  # The second stands at step 5 until second 9, and at 12 for good.
   for now in range(20):
-    step = now
-    other = 5 if 5 <= now < 9 else 12 if now >= 12 else now
-    heard = {0: (now, step), 1: (now, other)}
+    other = 5 if 5 <= now < 10 else min(now, 12)
+    heard = {0: (now, now), 1: (now, other)}
     told += [(now, line) for line in lateness.look(float(now), heard)]
-  assert [now for now, _ in told] == [9, 16] or [now for now, _ in told] == [16]
+  assert told == [
+    (9, 'process 1 is behind: for 3 s at step 5, the others at step 9'),
+    (16, 'process 1 is behind: for 3 s at step 12, the others at step 16'),
+  ]
 
 
 def test_a_silent_process_is_told_of():
@@ -22,9 +24,8 @@ def test_a_silent_process_is_told_of():
   assert told == ['process 1 has given no sign of life for 3 s, since step 7']
 
 
-def test_nobody_is_late():
+def test_what_was_said_a_moment_ago_is_not_late():
   lateness = Lateness(patience=3.0)
   for now in range(10):
-    heard = {i: (now, now - i) for i in range(2)}
-    heard[now % 2] = (now, now)
+    heard = {0: (now, 10 * now), 1: (now, 10 * now - 7)}
     assert lateness.look(float(now), heard) == []

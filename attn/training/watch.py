@@ -32,7 +32,7 @@ class Lateness:
     """Args: patience, seconds until what is late is told of."""
     self._patience = patience
     self._beats: dict[int, tuple[int, float]] = {}
-    self._behind: dict[int, float] = {}
+    self._stands: dict[int, tuple[int, float]] = {}
     self._told: set[tuple[int, str]] = set()
 
   def look(self, now: float, heard: Mapping[int, tuple[int, int]]) -> list[str]:
@@ -50,9 +50,12 @@ class Lateness:
       if self._beats.get(index, (None, now))[0] != beat:
         self._beats[index] = beat, now
       silent = now - self._beats[index][1]
-      if step == most:
-        self._behind.pop(index, None)
-      behind = now - self._behind.setdefault(index, now) if step < most else 0
+      # What each says is up to a second old; only who stands still is behind.
+      since = self._stands.get(index, (-1, now))
+      if step == most or since[0] != step:
+        since = (-1 if step == most else step), now
+      self._stands[index] = since
+      behind = now - since[1]
       told += self._once(
         index,
         'silent',
