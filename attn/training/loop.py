@@ -14,6 +14,7 @@ import optax
 from absl import logging
 from jax.sharding import Mesh
 
+from attn.modules.sharding import AXES
 from attn.training.batches import iterate
 from attn.training.checkpoints import Checkpoints
 from attn.training.config import (
@@ -71,8 +72,8 @@ def train(
   processes = connect(config.get('distributed', {}))
   processes.agree(config, workdir)
   mesh = make_mesh(config.get('mesh', {}), processes.count)
-  if mesh is not None:
-    check_mesh(config, mesh.shape)
+  if config.task in LANGUAGE_TASKS:
+    check_mesh(config, mesh.shape if mesh else dict.fromkeys(AXES, 1))
   task = _make_task(config)
   optimizer = make_config_optimizer(config, mesh)
   run = RunDirectory(workdir)
@@ -100,7 +101,8 @@ def train(
       processes,
       started - before,
     )
-    state = fit.run(state, run.profile if profile else None)
+    traced = profile and processes.is_first
+    state = fit.run(state, run.profile if traced else None)
   except (UserError, OSError):
     raise
   except Exception as error:
