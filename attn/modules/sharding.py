@@ -71,10 +71,10 @@ def parameter_spec(
 
   Example:
     >>> sizes = {'data': 1, 'fsdp': 4, 'tensor': 2, 'sequence': 1}
-    >>> parameter_spec('block_0/attention/out/kernel', (8, 8), sizes)
-    PartitionSpec('tensor', 'fsdp')
-    >>> parameter_spec('block_0/attention/out/kernel', (8, 6), sizes)
-    PartitionSpec('tensor', None)
+    >>> tuple(parameter_spec('block_0/attention/out/kernel', (8, 8), sizes))
+    ('tensor', 'fsdp')
+    >>> tuple(parameter_spec('block_0/attention/out/kernel', (8, 6), sizes))
+    ('tensor', None)
   """
   for pattern, axes in PARAMETERS:
     if len(axes) == len(shape) and re.search(rf'(^|/|_){pattern}$', path):
