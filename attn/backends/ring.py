@@ -9,9 +9,8 @@ and c = Σ exp(s - m) v, keys that bring m', l', c' change them to
   top = max(m, m'),  l ← exp(m - top) l + exp(m' - top) l',  c likewise,
 
 so that c / l, and the residual m + log l, are in the end those of all keys.
-Nothing is rounded twice, and no device ever holds another's keys for longer
-than a step.  The derivative goes around once more, with the gradients of keys
-and values beside them.
+No device holds another's keys for longer than a step.  The derivative goes
+around once more, with the gradients of keys and values beside them.
 
 Masks, score_mod and dropout see the positions in the whole sequence.
 
