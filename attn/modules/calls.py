@@ -38,6 +38,15 @@ class HeadCall(NamedTuple):
     sink: As in `attn.attention`.
     number: What the formula of the kind says; None where it has none.
     attend: The call itself, float[*B, S, K, Hv] -> float[*B, T, N, Hv].
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from attn.modules import MultiHeadAttention
+    >>> x, layer = jnp.ones((1, 3, 8)), MultiHeadAttention(num_heads=2)
+    >>> params = layer.init(jax.random.key(0), x)['params']
+    >>> (call,) = calls_of(layer, params, x)
+    >>> call.kind, call.attend(jnp.ones((1, 3, 2, 5))).shape
+    ('softmax', (1, 3, 2, 5))
   """
 
   kind: str
