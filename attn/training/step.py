@@ -105,6 +105,21 @@ def make_train_steps(
     (state, batches) -> (state, what was measured): the batches of K steps are
     arrays [K, rows, ...], and so the measurements [K].
   """
+  compiled = jit_train_steps(nats, optimizer, seed, accumulate, mesh)
+  return compiled if mesh is None else _one_at_a_time(compiled, mesh)
+
+
+def jit_train_steps(
+  nats: Nats,
+  optimizer: optax.GradientTransformation,
+  seed: int,
+  accumulate: int,
+  mesh: Mesh | None = None,
+) -> Any:
+  """`make_train_steps` as a jitted function, of batches that are on the mesh.
+
+  It can be lowered without arrays, and so without the devices' memory.
+  """
   total = functools.partial(_total, nats, accumulate)
   if mesh is None:
     step = functools.partial(_train_step, total, optimizer, seed)
@@ -112,7 +127,7 @@ def make_train_steps(
   if divides_rows_alone(mesh):
     total = functools.partial(_total_of_all, total)
     step = functools.partial(_train_step, total, optimizer, seed)
-    return _one_at_a_time(_on_rows(_several(step), mesh), mesh)
+    return jax.jit(_on_rows(_several(step), mesh), donate_argnums=0)
   step = functools.partial(_train_step, over_rows(total, mesh), optimizer, seed)
 
   def divided_step(state: State, batch: Any) -> tuple[State, Measured]:
@@ -120,7 +135,7 @@ def make_train_steps(
     there = shardings(state, mesh)
     return jax.lax.with_sharding_constraint(state, there), measured
 
-  return _one_at_a_time(_several(divided_step), mesh)
+  return jax.jit(_several(divided_step), donate_argnums=0)
 
 
 def _several(step: Callable[[State, Any], tuple[State, Measured]]) -> Steps:
@@ -151,8 +166,7 @@ def _on_rows(steps: Steps, mesh: Mesh) -> Steps:
   )
 
 
-def _one_at_a_time(steps: Steps, mesh: Mesh) -> Steps:
-  compiled = jax.jit(steps, donate_argnums=0)
+def _one_at_a_time(compiled: Steps, mesh: Mesh) -> Steps:
   is_cpu = mesh.devices.flat[0].platform == 'cpu'
 
   def one_at_a_time(state: State, batches: Any) -> tuple[State, Measured]:
