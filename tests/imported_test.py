@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from attn.training.tokenizer import (
 )
 from attn.training.trained import load_imported, load_language
 from configs import tiny
+from tests import processes
 from tests.module_cases import random_parameters
 
 _TEXT = 'the cat sat on the mat, and the hat sat on the cat. ' * 20
@@ -103,6 +105,21 @@ def test_a_prompt_is_continued_up_to_the_end_of_a_text(tmp_path):
   folder = _write(tmp_path / 'b', ends=(end,))
   said = ''.join(sample('', ['the cat'], _wishes(folder)))
   assert said == 'the cat' + cut + '\n'
+
+
+def test_its_heads_are_viewed(tmp_path):
+  folder = _write(tmp_path / 'model')
+  main = str(pathlib.Path('attn') / 'training' / 'view.py')
+  result = processes.run(main, f'--model={folder}', '--text=the cat')
+  assert result.returncode == 0, result.stderr
+  page = (tmp_path / 'model' / 'view.html').read_text()
+  assert 'Heads of model' in page
+  (data,) = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
+  read = json.loads(data)
+  assert ''.join(read['text']) == 'the cat'
+  assert len(read['calls']) == _CONFIG.num_layers
+  refused = processes.run(main, f'--model={tmp_path}', '--text=the cat')
+  processes.refused(refused, str(tmp_path))
 
 
 def test_a_run_begins_with_the_model(tmp_path):

@@ -1,13 +1,16 @@
 """What the layers of a model compute their weights from, for who asks."""
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from attn.call import ScoreMod
+from attn.dispatch import attention
 from attn.masks import Mask
 
 Array = jax.Array
@@ -40,7 +43,6 @@ class HeadCall(NamedTuple):
     attend: The call itself, float[*B, S, K, Hv] -> float[*B, T, N, Hv].
 
   Example:
-    >>> import jax.numpy as jnp
     >>> from attn.modules import MultiHeadAttention
     >>> x, layer = jnp.ones((1, 3, 8)), MultiHeadAttention(num_heads=2)
     >>> params = layer.init(jax.random.key(0), x)['params']
@@ -113,7 +115,6 @@ def calls_of(
     The calls, in the order of the names of their layers.
 
   Example:
-    >>> import jax.numpy as jnp
     >>> from attn.modules import MultiHeadAttention
     >>> x, layer = jnp.ones((1, 3, 8)), MultiHeadAttention(num_heads=2)
     >>> params = layer.init(jax.random.key(0), x)['params']
@@ -133,3 +134,21 @@ def calls_of(
     return [int(x) if x.isdigit() else x for x in parts]
 
   return [call for _, call in sorted(leaves, key=order)]
+
+
+def attention_weights(query: Array, key: Array, **options: Any) -> Array:
+  """Weights of `attn.attention`, float[*B, N, T, S], with its options."""
+  return weights_of(functools.partial(attention, query, key, **options), key)
+
+
+def weights_of(attend: Callable[[Array], Array], key: Array) -> Array:
+  """The weights float[*B, N, T, S] that a function averages values with.
+
+  Args:
+    attend: float[*B, S, K, Hv] -> float[*B, T, N, Hv].
+    key: float[*B, S, K, H].
+  """
+  # Where the values are the identity, the context is the weights.
+  identity = jnp.eye(key.shape[-3], dtype=key.dtype)[:, None, :]
+  identity = jnp.broadcast_to(identity, (*key.shape[:-1], key.shape[-3]))
+  return jnp.moveaxis(attend(identity), -2, -3)

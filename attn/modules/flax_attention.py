@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from attn.call import ScoreMod
 from attn.dispatch import attention
 from attn.masks import Mask
-from attn.modules.multi_head import attention_weights
+from attn.modules.calls import attention_weights
 
 Array = jax.Array
 

@@ -6,8 +6,9 @@ import jax
 from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
+from attn.modules.calls import attention_weights
 from attn.modules.linear import Linear
-from attn.modules.multi_head import attention_weights, rotate
+from attn.modules.multi_head import rotate
 from attn.weights import check_rate
 
 Array = jax.Array

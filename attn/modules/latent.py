@@ -12,9 +12,9 @@ from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.cache import KeyValueCache
-from attn.modules.calls import show_call
+from attn.modules.calls import show_call, weights_of
 from attn.modules.linear import Linear
-from attn.modules.multi_head import rotate, weights_of
+from attn.modules.multi_head import rotate
 
 Array = jax.Array
 

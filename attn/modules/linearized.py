@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.modules.cache import KeyValueCache
-from attn.modules.calls import show_call
+from attn.modules.calls import show_call, weights_of
 from attn.modules.linear import Linear
-from attn.modules.multi_head import rotate, weights_of
+from attn.modules.multi_head import rotate
 from attn.precision import at_least_float32
 from attn.variants import linear_attention, linear_features
 

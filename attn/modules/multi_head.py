@@ -17,7 +17,7 @@ from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.mods import compose
 from attn.modules.cache import KeyValueCache
-from attn.modules.calls import show_call
+from attn.modules.calls import show_call, weights_of
 from attn.modules.linear import Linear, LinearWeights, side_by_side
 from attn.modules.relative_bias import RelativeBias
 from attn.modules.sharding import constrain
@@ -380,24 +380,6 @@ class MultiHeadAttention(nn.Module):
     if not self.sinks:
       return None
     return self.param('sink', nn.initializers.zeros, (self.num_heads,))
-
-
-def attention_weights(query: Array, key: Array, **options: Any) -> Array:
-  """Weights of `attn.attention`, float[*B, N, T, S], with its options."""
-  return weights_of(functools.partial(attention, query, key, **options), key)
-
-
-def weights_of(attend: Callable[[Array], Array], key: Array) -> Array:
-  """The weights float[*B, N, T, S] that a function averages values with.
-
-  Args:
-    attend: float[*B, S, K, Hv] -> float[*B, T, N, Hv].
-    key: float[*B, S, K, H].
-  """
-  # Where the values are the identity, the context is the weights.
-  identity = jnp.eye(key.shape[-3], dtype=key.dtype)[:, None, :]
-  identity = jnp.broadcast_to(identity, (*key.shape[:-1], key.shape[-3]))
-  return jnp.moveaxis(attend(identity), -2, -3)
 
 
 def rotate(

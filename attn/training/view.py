@@ -1,6 +1,7 @@
 """A page of all heads of a model that read a text.
 
 python -m attn.training.view --workdir=runs/tiny --text='Lea hugs a map.'
+python -m attn.training.view --model=DIR --text='Once upon a time'
 """
 
 import base64
@@ -20,7 +21,7 @@ from attn.training.head_rows import HeadRows, rows_of_call
 from attn.training.page import embed, escape, gaze_section, write_page
 from attn.training.run_directory import RunDirectory
 from attn.training.tokenizer import Tokenizer
-from attn.training.trained import load_language
+from attn.training.trained import load_imported, load_language
 
 # Rows and columns of a head's map.
 _SIDE = 48
@@ -176,18 +177,29 @@ def _word_tokens(pieces: list[str]) -> list[int]:
 def define_flags() -> None:
   """The flags."""
   flags.DEFINE_string('workdir', 'runs/tiny', 'A trained run.')
+  flags.DEFINE_string(
+    'model', None, 'In place of a run, a directory of Hugging Face.'
+  )
   flags.DEFINE_string('text', None, 'What the heads read.', required=True)
-  flags.DEFINE_string('out', None, 'The file; WORKDIR/view.html if none.')
+  flags.DEFINE_string(
+    'out', None, 'The file; view.html in the directory of either if none.'
+  )
 
 
 def main() -> None:
   """Flags in, one call."""
   options = flags.FLAGS
-  run = RunDirectory(options.workdir)
-  if run.read_config().task not in LANGUAGE_TASKS:
-    raise UserError(f'workdir: {run.path} translates, wanted a language model')
-  trained = load_language(run)
-  path = pathlib.Path(options.out or run.path / 'view.html')
+  folder = pathlib.Path(options.model or options.workdir)
+  if options.model is not None:
+    trained = load_imported(options.model)
+  else:
+    run = RunDirectory(options.workdir)
+    if run.read_config().task not in LANGUAGE_TASKS:
+      raise UserError(
+        f'workdir: {run.path} translates, wanted a language model'
+      )
+    trained = load_language(run)
+  path = pathlib.Path(options.out or folder / 'view.html')
   try:
     write_view(
       path,
@@ -195,7 +207,7 @@ def main() -> None:
       trained.params,
       trained.tokenizer,
       options.text,
-      title=f'Heads of {run.path.name}',
+      title=f'Heads of {folder.resolve().name}',
     )
   except ValueError as error:
     raise UserError(str(error)) from error
