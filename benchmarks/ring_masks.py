@@ -42,6 +42,8 @@ def make_masks(batch: int, heads: int, length: int) -> dict[str, Build]:
   key_ids = jnp.asarray(documents[:, ::-1].copy(), jnp.int32)
   side = max(int(length**0.5), 2)
 
+  parents = rng.integers(-1, np.arange(length), endpoint=False)
+
   def array(*shape: int) -> Array:
     # By bytes, because floats of T×S are four times as many.
     seed = np.random.default_rng(1)
@@ -88,6 +90,17 @@ def make_masks(batch: int, heads: int, length: int) -> dict[str, Build]:
     'flat neighbourhood': lambda: masks.neighbourhood_2d(
       side, side, (0, side // 4)
     ),
+    'windows': lambda: masks.windows_2d(
+      side, side, (side // 2, side // 2), (side // 4, side // 4)
+    ),
+    'between chunks': lambda: masks.between_chunks(masks.causal(), part(1, 8)),
+    'between chunks by array': lambda: masks.between_chunks(
+      masks.dense(array(8, 8)), length // 8
+    ),
+    'block diffusion': lambda: masks.block_diffusion(
+      length // 2, length // 16
+    ).shift(queries=-1),
+    'tree': lambda: masks.tree(parents),
     'per head': per_head,
     'function': lambda: masks.from_fn(_odd),
     'function of all': lambda: masks.from_fn(

@@ -32,11 +32,16 @@ def test_sizes_are_equal(attention: str):
 def test_caches():
   """Two layers of 4 heads of 16, keys and values of four bytes."""
   full = 2 * 2 * 4 * 16 * 4
-  assert cache_bytes(config_of('full'), 46, 100) == 100 * full
-  assert cache_bytes(config_of('multi_query'), 46, 100) == 100 * full // 4
-  assert cache_bytes(config_of('sliding_window'), 46, 100) == 64 * full
+  # In each layer, where a token was, and whether it is finite.
+  beside = 2 * (4 + 1)
+  assert cache_bytes(config_of('full'), 46, 100) == 100 * (full + beside)
+  few = 100 * (full // 4 + beside)
+  assert cache_bytes(config_of('multi_query'), 46, 100) == few
+  near = 64 * (full + beside)
+  assert cache_bytes(config_of('sliding_window'), 46, 100) == near
   # 32 numbers and 16 for the place.
-  assert cache_bytes(config_of('latent'), 46, 100) == 100 * 2 * 48 * 4
+  latent = 100 * (2 * 48 * 4 + beside)
+  assert cache_bytes(config_of('latent'), 46, 100) == latent
   linear = cache_bytes(config_of('linear'), 46, 100)
   assert linear == cache_bytes(config_of('linear'), 46, 1000)
   assert linear == 2 * 4 * 16 * 17 * 4

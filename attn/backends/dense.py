@@ -15,6 +15,7 @@ import numpy as np
 
 from attn.backends.additive import AdditiveCall
 from attn.call import Call, ScoreMod
+from attn.masks.arguments import at_trace_time
 from attn.scores import additive_scores, dot_product_scores
 from attn.weights import dropout, log_normalizer, softmax, weighted_sum
 
@@ -90,7 +91,7 @@ def _written(call: Call) -> Array | None:
   if jax.tree.leaves(call.mask) or num_queries * num_keys > 2**16:
     return call.mask.dense(num_queries, num_keys)
   # As a small constant it costs a third of what comparing indices costs.
-  with jax.ensure_compile_time_eval():
+  with at_trace_time():
     return jnp.asarray(np.asarray(call.mask.dense(num_queries, num_keys)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from attn.backends.additive import additive_tile
 from attn.backends.lanes import Lane
 from attn.backends.problem import Floats, Others, Problem
+from attn.masks.arguments import at_trace_time
 from attn.weights import keep
 
 Array = jax.Array
@@ -77,7 +78,7 @@ def allowed_in(
   alone = others.places is None and not others.mask
   if problem.plan.small and alone and mask.extents[1] is None:
     # As a constant it costs a third of what comparing indices costs.
-    with jax.ensure_compile_time_eval():
+    with at_trace_time():
       return jnp.asarray(np.asarray(mask.dense(*shape[1:])))[None]
   first = (place.q, place.k)
   of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))

@@ -1,7 +1,8 @@
 """What masks are given: whole numbers and arrays of them, checked."""
 
+import contextlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -95,10 +96,21 @@ def array(name: str, x: Any, dtype: Any = None) -> Array:
   if is_traced(x):
     return x if dtype is None else x.astype(dtype)
   try:
-    with jax.ensure_compile_time_eval():
+    with at_trace_time():
       return jnp.asarray(x, dtype)
   except (TypeError, ValueError) as error:
     raise TypeError(f'{name}: got {x!r}, wanted an array') from error
+
+
+@contextlib.contextmanager
+def at_trace_time() -> Iterator[None]:
+  """What is computed here is a constant of the program that is traced.
+
+  So it is inside of `shard_map` as well, where JAX would else divide it.
+  """
+  nowhere = jax.sharding.AbstractMesh((), ())
+  with jax.ensure_compile_time_eval(), jax.sharding.use_abstract_mesh(nowhere):
+    yield
 
 
 def integers(name: str, x: Any, dtype: Any = None) -> Array:

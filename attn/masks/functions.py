@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attn.masks.arguments import array, is_traced, whole
+from attn.masks.arguments import array, at_trace_time, is_traced, whole
 from attn.masks.base import Ask, Extents, Mask, value
 from attn.masks.facts import Facts, Region, exactly
 
@@ -220,6 +220,6 @@ def _map_numpy(
 
   if 0 in shape:
     return np.zeros(shape, bool)
-  with jax.ensure_compile_time_eval():
+  with at_trace_time():
     allowed = _map_compiled(fn, arrays, [pad(x) for x in indices])
     return np.asarray(allowed)[:number].reshape(shape)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from attn.training.pair_buckets import Bucket
@@ -146,9 +147,10 @@ class TranslationData:
     """
     return cls(Lines(path, seed, batch_tokens, max_words=max_words, unit=unit))
 
-  def train_batch(self, index: int) -> PairBatch:
-    """Batch number index, in the shape of one of the buckets."""
-    return self._fill(*self._source.train(index))
+  def train_batch(self, index: int, rows: slice = slice(None)) -> PairBatch:
+    """Batch number index, or some of its rows, in the shape of a bucket."""
+    batch = self._fill(*self._source.train(index))
+    return jax.tree.map(lambda x: x[rows], batch)
 
   def validation(self, count: int) -> list[Pair]:
     """At most so many pairs, none of them trained on."""

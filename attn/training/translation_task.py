@@ -71,8 +71,7 @@ class TranslationTask:
 
   def train_batch(self, index: int, rows: slice = slice(None)) -> PairBatch:
     """Batch number index, or some of its rows."""
-    batch = self._data.train_batch(index)
-    return jax.tree.map(lambda x: x[rows], batch)
+    return self._data.train_batch(index, rows)
 
   def nats(self, params: Any, batch: PairBatch, rng: Array | None) -> Array:
     """-log p of each target, float32[B, T]."""

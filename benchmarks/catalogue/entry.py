@@ -153,7 +153,7 @@ def documents(length: int) -> np.ndarray:
   """Ids of documents that fill a row: each a third of what is left.
 
   >>> documents(9)
-  array([0, 0, 0, 1, 1, 2, 2, 3, 4])
+  array([0, 0, 0, 1, 1, 2, 3, 4, 5])
   """
   ids, number = [], 0
   while len(ids) < length:
