@@ -113,7 +113,7 @@ def soak(kills: int, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     else:
       process = start(workdir)
     _check(process)
-    _compare(expected, final(workdir), runs)
+    compare(expected, final(workdir), runs)
     runs += 1
   return {'kills': done, 'runs': runs, 'checkpoints': late}
 
@@ -163,7 +163,8 @@ def _check(process: Any) -> None:
     raise UserError(f'a run ended with status {process.exitcode}, wanted 0')
 
 
-def _compare(expected: Any, got: Any, number: int) -> None:
+def compare(expected: Any, got: Any, number: int) -> None:
+  """Refuse what `final` tells of a run, where it is not what is expected."""
   same = jax.tree.map(np.array_equal, expected[0], got[0])
   if not all(jax.tree.leaves(same)) or expected[1] != got[1]:
     raise UserError(f'run {number} ended with other bits than one not killed')

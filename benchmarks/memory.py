@@ -41,9 +41,7 @@ def define_flags() -> None:
 def main() -> None:
   """Flags in, one call."""
   values = flags.FLAGS
-  out = pathlib.Path(values.out) if values.out else None
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out or None, None)
   with tempfile.TemporaryDirectory() as folder:
     held = watch(make_config(values.steps, values.early), folder)
   early = next((size for step, size in held if step >= values.early), None)

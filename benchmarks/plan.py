@@ -16,12 +16,13 @@ temporaries and its time will differ.
 """
 
 import contextlib
+import functools
 import json
+import math
 import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
@@ -37,7 +38,7 @@ from attn.training.devices import batch_sharding, make_mesh, shardings
 from attn.training.errors import UserError
 from attn.training.experiment import make_config_optimizer
 from attn.training.language_task import LanguageTask
-from attn.training.step import State, jit_train_steps
+from attn.training.step import State, first_state, jit_train_steps
 from benchmarks.chips import CHIPS, Chip
 from benchmarks.collectives import Collective, collectives
 from benchmarks.table import aligned
@@ -92,11 +93,7 @@ def make_plan(config: Config, chips: int, chip: Chip) -> dict[str, Any]:
   check_mesh(config, mesh.shape if mesh else dict.fromkeys(AXES, 1))
   task = LanguageTask(config)
   optimizer = make_config_optimizer(config, mesh)
-
-  def begin(rng: jax.Array) -> State:
-    params = task.init(rng)
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
+  begin = functools.partial(first_state, task.init, optimizer)
   state = jax.eval_shape(begin, jax.random.key(0))
   batch = jax.tree.map(lambda x: x[None], task.train_batch(0))
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
@@ -140,14 +137,12 @@ def _on(tree: Any, there: Any) -> Any:
 
 def _bytes_of_a_device(state: State) -> int:
   """Of parameters and optimiser."""
-  sizes = 0
-  for x in jax.tree.leaves((state.params, state.opt_state)):
+
+  def size(x: Any) -> int:
     shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
-    size = x.dtype.itemsize
-    for length in shape:
-      size *= length
-    sizes += size
-  return sizes
+    return math.prod(shape) * x.dtype.itemsize
+
+  return sum(map(size, jax.tree.leaves((state.params, state.opt_state))))
 
 
 def _by_kind(said: list[Collective]) -> dict[str, dict[str, float]]:

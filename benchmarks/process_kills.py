@@ -19,15 +19,12 @@ import tempfile
 import time
 from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
 
 from attn.training import command_line
 from attn.training.errors import UserError
-from attn.training.run_directory import RunDirectory
-from attn.training.trained import load_language
 from benchmarks import machine, results
+from benchmarks.kills import compare, final
 
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'process_kills.json'
 
@@ -111,9 +108,7 @@ def soak(
       done += 1
       print(f'{done} of {kills}', file=sys.stderr, flush=True)
     launched.end()
-    same = jax.tree.map(np.array_equal, expected, final(workdir))
-    if not all(jax.tree.leaves(same)):
-      raise UserError(f'run {runs} ended with other bits than one not killed')
+    compare(expected, final(workdir), runs)
     runs += 1
   return {
     'kills': done,
@@ -121,11 +116,6 @@ def soak(
     'runs': runs,
     'seconds_to_stop': round(longest, 1),
   }
-
-
-def final(workdir: pathlib.Path) -> Any:
-  """The parameters that a run ended with."""
-  return jax.device_get(load_language(RunDirectory(workdir)).params)
 
 
 class _Launched:

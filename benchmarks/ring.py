@@ -71,9 +71,7 @@ def define_flags() -> None:
 def main() -> None:
   """Flags in, one call for each mask."""
   values = flags.FLAGS
-  out = pathlib.Path(values.out) if values.out else None
-  if out is not None:
-    results.check_writable(out)
+  out = results.destination(values.out or None, None)
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_PATIENT}'
   jax.config.update('jax_num_cpu_devices', values.devices)
   found = make_masks(*_NARROW[:2], values.length)

@@ -34,11 +34,11 @@ def test_ten_kills(tmp_path: pathlib.Path):
 def test_other_bits_are_noticed():
 
   one = {'w': np.ones(3)}, [(6, 1.25)]
-  kills._compare(one, ({'w': np.ones(3)}, [(6, 1.25)]), 0)
+  kills.compare(one, ({'w': np.ones(3)}, [(6, 1.25)]), 0)
   for other in (
     ({'w': np.array([1, 1, 1.0000001])}, [(6, 1.25)]),
     (one[0], [(6, 1.2500001)]),
     (one[0], []),
   ):
     with pytest.raises(UserError, match='run 3 ended with other bits'):
-      kills._compare(one, other, 3)
+      kills.compare(one, other, 3)

@@ -118,12 +118,12 @@ class KeyValueCache(nn.Module):
     if positions is None:
       raise ValueError('positions: got none, wanted places: there is a cache')
     slots = self._slots(positions)
-    whole = functools.reduce(jnp.logical_and, map(_is_finite, new.values()))
+    spoils = ~functools.reduce(jnp.logical_and, map(_is_finite, new.values()))
     finite = {
-      name: self._keep(name, slots, jnp.where(_beside(~whole, x), 0, x))
+      name: self._keep(name, slots, jnp.where(_beside(spoils, x), 0, x))
       for name, x in new.items()
     }
-    spoiled = self._keep('spoiled', slots, ~whole)
+    spoiled = self._keep('spoiled', slots, spoils)
     # From 1 on: 0 is a slot that is empty.
     held = self._keep('places', slots, positions.astype(jnp.int32) + 1) - 1
     if self.first:

@@ -20,7 +20,6 @@ from flax import traverse_util
 from attn.modules import CausalLM
 from attn.training import command_line, language_model
 from attn.training.artifacts import replace_file
-from attn.training.config import LANGUAGE_TASKS
 from attn.training.errors import UserError
 from attn.training.generate import prefix_of, read_prompts, read_token
 from attn.training.run_directory import RunDirectory
@@ -280,8 +279,6 @@ def main() -> None:
   """Flags in, one call."""
   options = flags.FLAGS
   run = RunDirectory(options.workdir)
-  if run.read_config().task not in LANGUAGE_TASKS:
-    raise UserError(f'workdir: {run.path} translates, wanted a language model')
   trained = load_language(run)
   folder = pathlib.Path(options.out or run.path / 'export')
   try:

@@ -88,8 +88,8 @@ def train(
       state = restored
       if processes.is_first:
         print(f'going on after step {int(state.step)} of {config.steps}')
-    checkpoints.discard_after(int(state.step))
     step = int(state.step)
+    checkpoints.discard_after(step)
     before = processes.first_does('seconds', lambda: _forget_after(run, step))
     fit = _Fit(
       config,

@@ -67,19 +67,23 @@ def init_state(
   mesh: Mesh | None = None,
 ) -> State:
   """Fresh parameters from `init`, the same for the same seed."""
-
-  def make(rng: Array) -> State:
-    params = init(rng)
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
   rng = jax.random.key(seed)
   if mesh is None or divides_rows_alone(mesh):
-    params = jax.jit(init)(rng)
-    state = State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    return place(state, mesh)
+    return place(first_state(jax.jit(init), optimizer, rng), mesh)
   # Never whole on one device.
+  make = functools.partial(first_state, init, optimizer)
   there = shardings(jax.eval_shape(make, rng), mesh)
   return jax.jit(make, out_shardings=there)(rng)
+
+
+def first_state(
+  init: Callable[[Array], Any],
+  optimizer: optax.GradientTransformation,
+  rng: Array,
+) -> State:
+  """The state before the first step."""
+  params = init(rng)
+  return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def make_train_steps(

@@ -9,7 +9,6 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from attn.interop import save_huggingface
 from attn.training import command_line
-from attn.training.config import LANGUAGE_TASKS
 from attn.training.errors import UserError
 from attn.training.run_directory import RunDirectory
 from attn.training.tokenizer import Tokenizer
@@ -30,10 +29,7 @@ def to_huggingface(workdir: str, out: str) -> str:
     UserError: if there is no such run, no family has a place for its model, or
       out holds something.
   """
-  run = RunDirectory(workdir)
-  if run.read_config().task not in LANGUAGE_TASKS:
-    raise UserError(f'workdir: {run.path} translates, wanted a language model')
-  trained = load_language(run)
+  trained = load_language(RunDirectory(workdir))
   try:
     return save_huggingface(
       out,

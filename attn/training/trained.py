@@ -12,7 +12,7 @@ import ml_collections
 from attn.modules import CausalLM
 from attn.training import language_model
 from attn.training.checkpoints import Checkpoints
-from attn.training.config import Config
+from attn.training.config import LANGUAGE_TASKS, Config
 from attn.training.errors import UserError
 from attn.training.experiment import (
   init_encoder_decoder,
@@ -71,9 +71,11 @@ def load_language(run: RunDirectory) -> LanguageRun:
   """Read back a run of a language task.
 
   Raises:
-    UserError: if there is no run or no checkpoint.
+    UserError: if there is no run or no checkpoint, or it translates.
   """
   config = run.read_config()
+  if config.task not in LANGUAGE_TASKS:
+    raise UserError(f'workdir: {run.path} translates, wanted a language model')
   tokenizer = _load(run, load_tokenizer, run.tokenizer)
   model = make_model(config, tokenizer.vocab_size)
   init = functools.partial(language_model.init, model)

@@ -15,7 +15,6 @@ from absl import flags
 from attn.modules import CausalLM, calls_of
 from attn.training import command_line
 from attn.training.artifacts import Path, word_starts
-from attn.training.config import LANGUAGE_TASKS
 from attn.training.errors import UserError
 from attn.training.head_rows import HeadRows, rows_of_call
 from attn.training.page import embed, escape, gaze_section, write_page
@@ -193,12 +192,7 @@ def main() -> None:
   if options.model is not None:
     trained = load_imported(options.model)
   else:
-    run = RunDirectory(options.workdir)
-    if run.read_config().task not in LANGUAGE_TASKS:
-      raise UserError(
-        f'workdir: {run.path} translates, wanted a language model'
-      )
-    trained = load_language(run)
+    trained = load_language(RunDirectory(options.workdir))
   path = pathlib.Path(options.out or folder / 'view.html')
   try:
     write_view(
