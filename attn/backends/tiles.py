@@ -79,7 +79,9 @@ def allowed_in(
   if problem.plan.small and alone and mask.extents[1] is None:
     # As a constant it costs a third of what comparing indices costs.
     with at_trace_time():
-      return jnp.asarray(np.asarray(mask.dense(*shape[1:])))[None]
+      written = np.asarray(mask.dense(*shape[1:]))[None]
+    # Outside: an array made there belongs to the mesh in use, if any.
+    return jnp.asarray(written)
   first = (place.q, place.k)
   of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))
   allowed = of_heads(place.n)

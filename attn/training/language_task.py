@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from attn.modules.ngram_counts import COUNTS, count_ngrams
 from attn.modules.sharding import undivided
 from attn.training import language_model
-from attn.training.batches import Batch
+from attn.training.batches import Batch, Text
 from attn.training.config import Config
 from attn.training.devices import mesh_of, using
 from attn.training.experiment import make_data, make_model
@@ -50,19 +51,37 @@ class LanguageTask:
     self._capture = self._make_capture()
 
   def init(self, rng: Array) -> Any:
-    """Fresh parameters, or those that the run begins with."""
+    """Fresh parameters, or those that the run begins with.
+
+    What is read or counted comes in by a callback: as constants it would be
+    compiled into the program.
+    """
 
     def fresh() -> Any:
       return language_model.init(self._model, rng)
 
+    if self._model.config.counts:
+      params = fresh()
+      shapes = jax.eval_shape(lambda: params[COUNTS])
+      params[COUNTS] = jax.pure_callback(self._counts, shapes)
+      return params
     if not self._config.get('init_from'):
       return fresh()
-    # A callback: as constants they would be compiled into the program.
     shapes = jax.eval_shape(fresh)
     read = functools.partial(
       imported_params, self._config.init_from, self._model.config
     )
     return jax.pure_callback(read, shapes)
+
+  def _counts(self) -> dict[str, np.ndarray]:
+    shape = self._model.config
+    assert isinstance(self._data, Text)
+    return count_ngrams(
+      self._data.train_tokens,
+      shape.vocab_size,
+      longest=shape.counts,
+      rows=shape.count_rows,
+    )
 
   def train_batch(self, index: int, rows: slice = slice(None)) -> Batch:
     """Batch number index, or some of its rows."""
