@@ -164,6 +164,8 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.
   evaluation.every = 100
+  # Evaluate before the first step as well.
+  evaluation.first = False
   # Rows of stories in the validation split (a text has its own tenth).
   evaluation.rows = 128
   # Steps between log lines.

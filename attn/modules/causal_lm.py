@@ -142,7 +142,7 @@ class CausalLM(nn.Module):
     return logits if counted is None else logits + self._trusted(counted, x)
 
   def _trusted(self, counted: Array, x: Array) -> Array:
-    """What was counted after each length of context, each as far as x trusts it.
+    """What was counted after each context, each length as far as x trusts it.
 
     At the start the longest is believed, and no other.
     """

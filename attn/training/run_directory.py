@@ -170,7 +170,8 @@ class RunDirectory:
           lines.append(json.loads(line))
         except json.JSONDecodeError:
           continue
-    lines = [line for line in lines if line['step'] <= step]
+    # At 0 a run begins anew, with the evaluation before its first step.
+    lines = [line for line in lines if 0 < step >= line['step']]
     text = ''.join(json.dumps(line) + '\n' for line in lines)
     replace_file(self.metrics, text.encode())
     return lines
