@@ -230,17 +230,39 @@ def _heads_of(
 ) -> Array:
   """[B|1, ..., heads|1, ...] → [lanes, group|1, ...]."""
   sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
-  first_b, first_head = _first(problem, chunk)
-  if problem.batch > 1 and x.shape[0] > 1:
-    x = _slice(x, first_b, sizes[0], 0)
-  shared = x.shape[heads_axis] == 1 < problem.kv_heads * group
-  if not shared:
-    x = _slice(x, first_head * group, sizes[1] * group, heads_axis)
+  x = part_of(problem, x, chunk, heads_axis, group)
+  shared = _is_shared(problem, x, heads_axis, group)
   x = jnp.moveaxis(x, heads_axis, 1)
   heads = (1, 1) if shared else (sizes[1], group)
   x = x.reshape(x.shape[0], *heads, *x.shape[2:])
   x = jnp.broadcast_to(x, (*sizes, *x.shape[2:]))
   return x.reshape(sizes[0] * sizes[1], *x.shape[2:])
+
+
+def part_of(
+  problem: Problem, x: Array, chunk: Array, heads_axis: int, group: int
+) -> Array:
+  """What a chunk has of x, [B|1, ..., heads|1, ...], axes as they are.
+
+  Args:
+    problem: What is computed.
+    x: An array.
+    chunk: Number of the chunk.
+    heads_axis: Which axis counts heads.
+    group: How many of them share a key/value head.
+  """
+  sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
+  first_b, first_head = _first(problem, chunk)
+  if problem.batch > 1 and x.shape[0] > 1:
+    x = _slice(x, first_b, sizes[0], 0)
+  if not _is_shared(problem, x, heads_axis, group):
+    x = _slice(x, first_head * group, sizes[1] * group, heads_axis)
+  return x
+
+
+def _is_shared(problem: Problem, x: Array, heads_axis: int, group: int) -> bool:
+  """Whether one stands for all heads."""
+  return x.shape[heads_axis] == 1 < problem.kv_heads * group
 
 
 def _query_tiles(problem: Problem, x: Array) -> Array:
