@@ -108,8 +108,8 @@ class LanguageTask:
 
   def save(self, run: RunDirectory) -> None:
     """Write the tokenizer."""
-    save_tokenizer(self._data.tokenizer, run.tokenizer)
-    run.seal(run.tokenizer)
+    save = functools.partial(save_tokenizer, self._data.tokenizer)
+    run.write_sealed(run.tokenizer, save)
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
     """Samples, and who attends to whom in a text."""

@@ -106,8 +106,7 @@ class TranslationTask:
       (self._data.source_tokenizer, run.source_tokenizer),
       (self._data.target_tokenizer, run.target_tokenizer),
     ):
-      tokenizer.save(path)
-      run.seal(path)
+      run.write_sealed(path, tokenizer.save)
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
     """The test sentences: translations, who looked at whom, and how good."""
