@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from attn.training.errors import UserError
+from attn.training.event_loops import finishing_loops
 from attn.training.processes import Processes
 from attn.training.shards import checksum, local_bytes
 from attn.training.step import State
@@ -40,7 +41,9 @@ class Checkpoints:
       max_to_keep=keep,
       create=True,
       enable_async_checkpointing=False,
-      cleanup_tmp_directories=True,
+      # Orbax would do it in a thread that only a save waits for, which a
+      # process that ends before has to cut short; see `discard_after`.
+      cleanup_tmp_directories=False,
     )
     self._manager = ocp.CheckpointManager(path.absolute(), options=options)
 
@@ -155,7 +158,14 @@ class Checkpoints:
     return ''
 
   def discard_after(self, step: int) -> None:
-    """Remove the checkpoints after a step that the run goes back to."""
+    """Remove the checkpoints after a step that the run goes back to.
+
+    And what a process that was killed has left half written.  Only who trains
+    may call it: to others, what is half written is being written.
+    """
+    if self._processes.is_first:
+      for unfinished in self._path.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
+        shutil.rmtree(unfinished)
     for later in self.steps():
       if later > step:
         self._manager.delete(later)
@@ -181,13 +191,14 @@ class Checkpoints:
   def _read(self, step: int, like: State) -> State | None:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
     try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract),
-          checksum=ocp.args.JsonRestore(),
-        ),
-      )
+      with finishing_loops():
+        restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract),
+            checksum=ocp.args.JsonRestore(),
+          ),
+        )
     # What a damaged file raises depends on which byte is damaged.
     except Exception as error:
       logging.debug('checkpoint %d: %s', step, error)

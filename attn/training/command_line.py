@@ -35,8 +35,8 @@ def run(
     if rest and not takes_rest:
       _fail(f'got the argument {rest[0]!r}, wanted flags only')
     if not flags.FLAGS['verbosity'].present:
-      # Orbax tells of every file it opens.
-      logging.set_verbosity(logging.WARNING)
+      # Orbax tells of every file it opens, and of those that it cannot read.
+      logging.set_verbosity(logging.FATAL)
     try:
       main(*([rest] if takes_rest else []))
     except LostError as error:

@@ -1,5 +1,6 @@
 """A run that was trained, read back: its config, tokenizers and parameters."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
@@ -129,8 +130,8 @@ def _params(
   state = None
   if run.checkpoints.is_dir():
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
-    state = checkpoints.restore(like)
-    checkpoints.close()
+    with contextlib.closing(checkpoints):
+      state = checkpoints.restore(like)
   if state is None:
     raise UserError(f'workdir: {run.path} has no checkpoint yet')
   return state.params
