@@ -123,10 +123,10 @@ class Checkpoints:
     Orbax finds out as well, and tells in pages what it restored into what.
     """
     folder = self._path / str(step)
+    kept: Any = (folder / 'state').absolute()
     try:
-      metadata: Any = ocp.StandardCheckpointHandler().metadata(
-        (folder / 'state').absolute()
-      )
+      with finishing_loops():
+        metadata: Any = ocp.StandardCheckpointHandler().metadata(kept)
       there = _shapes(metadata.tree)
     # Little is known of a damaged checkpoint; it is refused when it is read.
     except Exception as error:
