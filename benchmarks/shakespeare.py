@@ -9,9 +9,11 @@ with.  The second leaves out one ingredient after the other.
 """
 
 import json
+import multiprocessing
 import pathlib
 import statistics
 import tempfile
+from concurrent import futures
 from typing import Any
 
 from absl import flags
@@ -109,7 +111,10 @@ def _measure(label: str, config: Config, seeds: list[int]) -> dict[str, Any]:
     progress(f'{label}, seed {seed}')
     config.seed = seed
     with tempfile.TemporaryDirectory() as folder:
-      summary = train(config, folder)
+      # What one run loads and compiles would serve the next.
+      alone = multiprocessing.get_context('spawn')
+      with futures.ProcessPoolExecutor(1, alone) as pool:
+        summary = pool.submit(train, config, folder).result()
       history = RunDirectory(folder).read_metrics()
     curve = [
       [line['seconds'], line['loss']]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,13 +61,18 @@ def count_ngrams(
   tokens = np.asarray(tokens)
   known = tokens.astype(np.uint32) + np.uint32(1)
   parts = np.arange(len(tokens)) * PARTS // len(tokens)
-  names = np.full(len(tokens), ROOT)
-  orders: list[_Order] = []
-  for k in range(longest + 1):
-    if k:
-      names = mix(names[1:], known[: len(known) - k], k)
-    orders.append(_count_after(names, tokens[k:], parts[k:], vocab_size))
-  ways = [_count_ways(*pair) for pair in itertools.pairwise(orders)]
+  names = [np.full(len(tokens), ROOT)]
+  for k in range(1, longest + 1):
+    names.append(mix(names[-1][1:], known[: len(known) - k], k))
+
+  def count_after(k: int) -> _Order:
+    return _count_after(names[k], tokens[k:], parts[k:], vocab_size)
+
+  # Sorting is most of it, and NumPy sorts in several threads at once.
+  with futures.ThreadPoolExecutor() as pool:
+    orders = list(pool.map(count_after, range(longest + 1)))
+    pairs = itertools.pairwise(orders)
+    ways = list(pool.map(lambda pair: _count_ways(*pair), pairs))
   seen = [order.seen for order in orders]
   discounts = [_discounts(x[0]) for x in [*ways, seen[-1]]]
   ways.append(np.zeros_like(seen[-1]))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -49,6 +50,9 @@ class LanguageTask:
     self.floor = self._validation.floor
     self.nats = functools.partial(language_model.nats, self._model)
     self._capture = self._make_capture()
+    if self._model.config.counts:
+      # While the rest is compiled.
+      self._counting = futures.ThreadPoolExecutor(1).submit(self._count)
 
   def init(self, rng: Array) -> Any:
     """Fresh parameters, or those that the run begins with.
@@ -63,7 +67,7 @@ class LanguageTask:
     if self._model.config.counts:
       params = fresh()
       shapes = jax.eval_shape(lambda: params[COUNTS])
-      params[COUNTS] = jax.pure_callback(self._counts, shapes)
+      params[COUNTS] = jax.pure_callback(self._counting.result, shapes)
       return params
     if not self._config.get('init_from'):
       return fresh()
@@ -73,7 +77,7 @@ class LanguageTask:
     )
     return jax.pure_callback(read, shapes)
 
-  def _counts(self) -> dict[str, np.ndarray]:
+  def _count(self) -> dict[str, np.ndarray]:
     shape = self._model.config
     assert isinstance(self._data, Text)
     return count_ngrams(
@@ -97,8 +101,12 @@ class LanguageTask:
     )
 
   def evaluate(self, params: Any) -> dict[str, float]:
-    """Loss and what else the validation split knows; how each head looks."""
-    results = language_model.evaluate(self._eval_step, params, self._validation)
+    """Loss and what else the validation split knows."""
+    return language_model.evaluate(self._eval_step, params, self._validation)
+
+  def observe(self, params: Any) -> dict[str, float]:
+    """How widely each head looks."""
+    results = {}
     captured = self._captured(params, self._data.example()[0])
     for layer, heads in enumerate(entropies(captured), 1):
       for head, entropy in enumerate(heads, 1):

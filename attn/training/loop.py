@@ -234,6 +234,7 @@ class _Fit:
           line['skipped_steps'] = int(skipped)
         if evaluates:
           results = self._task.evaluate(state.params)
+          results |= self._task.observe(state.params)
           log.validation(self._line(step, **results))
         log.train(self._line(step, **line))
         # Last: what was measured up to a checkpoint must be there with it.

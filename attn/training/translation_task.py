@@ -84,6 +84,11 @@ class TranslationTask:
     """Not counted: the sentences of a batch differ in length."""
     del params
 
+  def observe(self, params: Any) -> dict[str, float]:
+    """Nothing more."""
+    del params
+    return {}
+
   def evaluate(self, params: Any) -> dict[str, float]:
     """Loss, and how many validation sentences come out right, greedily."""
     sums = np.sum(
