@@ -37,7 +37,7 @@ lint: .venv/installed-dev
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # A folder has the name of the first.
 .PHONY: docs notebooks

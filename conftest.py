@@ -1,5 +1,6 @@
 """What holds in every test: strict types, no warnings, numbers to 4 digits."""
 
+import gc
 import importlib.util
 import pathlib
 
@@ -14,10 +15,34 @@ if importlib.util.find_spec('torch') is None:
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 # So that two may share what a run computes; see `attn.training.devices`.
 jax.config.update('jax_num_cpu_devices', 2)
+# Tracing makes many objects and hardly a cycle, and each look for cycles goes
+# through all that was compiled so far.
+gc.set_threshold(100_000, 20, 20)
+
+# Groups of tests that take longest, and wait for processes most of the time:
+# begun last, one would run on when all others have ended.
+_LONGEST = ('resume', 'sharded_test.py', 'launch', 'translation_run')
 
 
 # A process may hold 65,530 mappings, and a compiled program takes several.
 _MOST_MAPPINGS = 30_000
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(
+  config: pytest.Config, items: list[pytest.Item]
+) -> None:
+  """A file is run by one process: what a test compiled serves the next."""
+
+  def place(item: pytest.Item) -> int:
+    mark = item.get_closest_marker('xdist_group')
+    name = mark.args[0] if mark else item.path.name
+    if mark is None and has_groups:
+      item.add_marker(pytest.mark.xdist_group(name))
+    return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+
+  has_groups = config.pluginmanager.hasplugin('xdist')
+  items.sort(key=place)
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -66,7 +66,7 @@ def make_config() -> Config:
   """A few steps of a small model, with dropout: its randomness must return."""
   config: Config = tiny.get_config()
   config.update(steps=24, batch_size=2)
-  config.model.update(embed_dim=8, mlp_dim=8, dropout_rate=0.1)
+  config.model.update(num_layers=1, embed_dim=8, mlp_dim=8, dropout_rate=0.1)
   config.eval.update(every=6, rows=2, log_every=2)
   config.checkpoint.every = 4
   return config

@@ -97,7 +97,7 @@ def test_data_refused(kind: str, tmp_path: pathlib.Path):
 def test_workdir_of_another_config_refused(trained: pathlib.Path):
   before = snapshot(trained)
   result = processes.train(trained, '--config.model.num_layers=3')
-  refused(result, 'model.num_layers is 2 there and 3 here', '--workdir')
+  refused(result, 'model.num_layers is 1 there and 3 here', '--workdir')
   assert snapshot(trained) == before
 
 

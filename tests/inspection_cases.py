@@ -88,11 +88,22 @@ CALLS = {
 
 
 def run_statistics(arguments, sides=None, **options):
-  """Compiled, with tiles of these sides."""
+  """Compiled, with tiles of these sides; once, unless there are options."""
   small = functools.partial(statistics, sides=sides)
-  call = functools.partial(attn.attention_statistics, **options)
+  compiled = _without_options(sides) if not options else _compile(**options)
   with mock.patch.object(inspection, 'statistics', small):
-    return compile_fast(lambda arguments: call(**arguments))(arguments)
+    return compiled(arguments)
+
+
+def _compile(**options):
+  call = functools.partial(attn.attention_statistics, **options)
+  return compile_fast(lambda arguments: call(**arguments))
+
+
+@functools.cache
+def _without_options(sides):
+  del sides  # what is compiled depends on them
+  return _compile()
 
 
 def run_rows(arguments, rows, **options):

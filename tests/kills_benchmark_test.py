@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 
 from attn.training.errors import UserError
@@ -20,6 +21,9 @@ def test_ten_kills(tmp_path: pathlib.Path):
     [sys.executable, '-m', 'benchmarks.kills', '--kills=10', f'--out={out}'],
     capture_output=True,
     text=True,
+    cwd=processes.ROOT,
+    # What is read back at the end of each run is compiled once.
+    env=processes.with_what_was_compiled(),
     check=False,
   )
   assert result.returncode == 0, result.stderr

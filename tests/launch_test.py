@@ -16,11 +16,7 @@ from resume_test import final_state, losses
 
 pytestmark = pytest.mark.xdist_group('launch')
 
-SMALL = (
-  *processes.SMALL,
-  '--config.batch_size=4',
-  '--config.model.num_layers=1',
-)
+SMALL = (*processes.SMALL, '--config.batch_size=4')
 
 
 def launch(

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SMALL = (
   '--config.steps=12',
   '--config.batch_size=2',
+  '--config.model.num_layers=1',
   '--config.model.embed_dim=8',
   '--config.model.mlp_dim=8',
   '--config.eval.every=6',
@@ -24,9 +25,11 @@ SMALL = (
 
 
 # Compiling takes most of the time of so small a run; and what one run compiled
-# serves the next, unless it may be killed while it writes that down.
+# serves the next.  One that may be killed only reads, else it might leave half
+# a program there.
 _QUICK = (
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes'
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes '
+  '--xla_cpu_use_fusion_emitters=false'
 )
 _COMPILED = tempfile.TemporaryDirectory(prefix='attn-compiled-')
 
@@ -51,7 +54,7 @@ def start(
     stderr=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env=environment(),
+    env=with_what_was_compiled(may_write=False),
   )
 
 
@@ -60,12 +63,12 @@ def environment() -> dict[str, str]:
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK}
 
 
-def with_what_was_compiled() -> dict[str, str]:
-  """The same; of one that will not be killed."""
+def with_what_was_compiled(*, may_write: bool = True) -> dict[str, str]:
+  """The same; may_write, unless it will be killed."""
   return {
     **environment(),
     'JAX_COMPILATION_CACHE_DIR': _COMPILED.name,
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0' if may_write else '1e9',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   }
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import subprocess
 import sys
 
@@ -19,13 +18,9 @@ from attn.call import prepare
 from benchmarks.ring_masks import make_masks
 from tests import mask_cases
 from tests.inputs import qkv
-from tests.processes import ROOT
+from tests.processes import ROOT, environment
 
 _DEVICES = 8
-# Compiling takes most of the time.
-_QUICK = (
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes'
-)
 
 
 @functools.cache
@@ -35,7 +30,7 @@ def _found():
     capture_output=True,
     text=True,
     cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _QUICK},
+    env=environment(),
     check=False,
   )
   assert result.returncode == 0, result.stderr[-4000:]

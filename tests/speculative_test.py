@@ -1,6 +1,7 @@
 """A draft changes how fast a text comes, and nothing else."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,22 @@ from tests.generate_test import params_of
 PROMPT = np.array([2, 7, 1])
 
 
+@functools.cache
 def speaker_of(attention: str = 'full', **changes) -> Speaker:
   model = CausalLM(config_of(attention, **changes))
   return Speaker(model, params_of(model))
+
+
+@functools.cache
+def likeliest(attention: str) -> np.ndarray:
+  """What the large model says by itself."""
+  return generate(
+    *speaker_of(attention),
+    [PROMPT],
+    length=17,
+    seed=0,
+    sampling=Sampling(temperature=0),
+  )[0]
 
 
 @pytest.mark.parametrize('attention', ['full', 'alternating', 'latent'])
@@ -35,8 +49,7 @@ def test_the_likeliest_tokens_are_those_of_the_large_model(
       large, small, PROMPT, length=17, seed=0, sampling=sampling, ahead=ahead
     )
   )
-  expected = generate(*large, [PROMPT], length=17, seed=0, sampling=sampling)[0]
-  np.testing.assert_array_equal(np.concatenate(pieces), expected)
+  np.testing.assert_array_equal(np.concatenate(pieces), likeliest(attention))
   assert max(map(len, pieces)) <= ahead + 1
 
 
