@@ -41,8 +41,11 @@ _TRAIN = (
   '--config.eval.log_every=10',
   '--config.checkpoint.every=10',
 )
-# Nobody may hang for longer, in seconds.
+# Nobody may hang for longer after a kill, in seconds.
 _MOST = 60.0
+# A start and a few steps, of which a machine that has much else to do takes
+# minutes, and nobody hangs.
+_PATIENCE = 600.0
 _LOOK = 0.02
 
 
@@ -97,17 +100,17 @@ def soak(
     UserError: if a run fails or ends with other bits, or a process hangs.
   """
   moments, done, runs, longest = random.Random(seed), 0, 0, 0.0
-  first = _Launched(processes, folder / 'undisturbed', folder, 0)
-  first.end()
+  with _Launched(processes, folder / 'undisturbed', folder, 0) as first:
+    first.end()
   expected = final(folder / 'undisturbed')
   while done < kills:
     workdir = folder / f'run {runs}'
-    launched = _Launched(processes, workdir, folder, kills - done)
-    while done < kills and launched.await_checkpoint(moments.randint(1, 4)):
-      longest = max(longest, launched.kill_one(moments))
-      done += 1
-      print(f'{done} of {kills}', file=sys.stderr, flush=True)
-    launched.end()
+    with _Launched(processes, workdir, folder, kills - done) as launched:
+      while done < kills and launched.await_checkpoint(moments.randint(1, 4)):
+        longest = max(longest, launched.kill_one(moments))
+        done += 1
+        print(f'{done} of {kills}', file=sys.stderr, flush=True)
+      launched.end()
     compare(expected, final(workdir), runs)
     runs += 1
   return {
@@ -119,7 +122,10 @@ def soak(
 
 
 class _Launched:
-  """A launcher and the processes that it started."""
+  """A launcher and the processes that it started, which do not outlive it.
+
+  A context manager.
+  """
 
   def __init__(
     self,
@@ -152,13 +158,23 @@ class _Launched:
         command, stdout=log, stderr=log, env=os.environ | compiled
       )
 
+  def __enter__(self) -> '_Launched':
+    """Started already."""
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    """After an error the launcher is there still; it ends what it started."""
+    if self._process.poll() is None:
+      self._process.terminate()
+      self._process.wait()
+
   def await_checkpoint(self, more: int) -> bool:
     """Until so many more are there; False if the run ends before."""
     begin, before = time.monotonic(), self._checkpoints()
     while self._checkpoints() < before + more:
       if self._process.poll() is not None:
         return False
-      if time.monotonic() - begin > 2 * _MOST:
+      if time.monotonic() - begin > _PATIENCE:
         raise UserError(f'a run hangs: {self._log.read_text()}')
       time.sleep(_LOOK)
     return bool(self._children())
@@ -178,7 +194,11 @@ class _Launched:
 
   def end(self) -> None:
     """Wait for the end, which must be a good one."""
-    if self._process.wait(timeout=4 * _MOST) != 0:
+    try:
+      status = self._process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired as error:
+      raise UserError(f'a run hangs: {self._log.read_text()}') from error
+    if status != 0:
       raise UserError(f'a run failed: {self._log.read_text()}')
 
   def _checkpoints(self) -> int:

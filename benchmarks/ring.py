@@ -19,6 +19,7 @@ from jax.sharding import (
   AxisType,
   Mesh,
   NamedSharding,
+  Sharding,
   SingleDeviceSharding,
 )
 from jax.sharding import PartitionSpec as P
@@ -27,6 +28,8 @@ import attn
 from attn.backends.layout import Layout, part_of
 from attn.backends.ring_plan import Ring, make_ring_plan, visits
 from attn.call import prepare
+from attn.masks.arrays import Dense
+from attn.masks.rows import over_dense
 from attn.training import command_line
 from attn.training.errors import UserError
 from benchmarks import machine, results
@@ -156,23 +159,27 @@ def compare(
 
 
 def memory(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
-  """Temporary bytes of one device, and of one of a mesh; nothing is computed.
+  """Bytes of one device, and of one of a mesh; nothing is computed.
 
   Returns:
-    [forward, forward and backward] of either, and the worse of the quotients.
+    Temporary bytes, [forward, forward and backward] of either, the worse of
+    the quotients, and the bytes that arguments take forward.
   """
-  record: dict[str, Any] = {}
-  for name, (put, attend) in zip(('one', 'device'), _sides(mesh)):
+  temporary: dict[str, Any] = {}
+  arguments: dict[str, Any] = {}
+  for name, (put, attend) in zip(('one', 'device'), _sides(mesh, _say_where)):
     arrays, everywhere = put(mask, inputs)
-    sizes = []
+    found = []
     for compute, used in ((attend, arrays[:3]), (_outputs_of(attend), arrays)):
       compiled = jax.jit(compute).lower(everywhere, *used).compile()
-      found = compiled.memory_analysis()
-      assert found is not None, 'a compiler that does not tell'
-      sizes.append(found.temp_size_in_bytes)
-    record[f'temporary_bytes_{name}'] = sizes
-  pairs = zip(*record.values())
-  return {**record, 'share': max(device / one for one, device in pairs)}
+      analysis = compiled.memory_analysis()
+      assert analysis is not None, 'a compiler that does not tell'
+      found.append(analysis)
+    temporary[f'temporary_bytes_{name}'] = [x.temp_size_in_bytes for x in found]
+    arguments[f'argument_bytes_{name}'] = found[0].argument_size_in_bytes
+  pairs = zip(*temporary.values())
+  share = max(device / one for one, device in pairs)
+  return {**temporary, 'share': share, **arguments}
 
 
 def work(mask: attn.masks.Mask, inputs: Inputs, mesh: Mesh) -> dict[str, Any]:
@@ -201,13 +208,19 @@ def count(
   return plan[0], visits(*plan)
 
 
-def _sides(mesh: Mesh) -> tuple[tuple[Any, Attend], tuple[Any, Attend]]:
-  """How one device and a mesh are given arrays, and how they attend."""
+def _say_where(arrays: Any, sharding: Sharding) -> Any:
+  """What the compiler must know of arrays that are nowhere yet."""
 
-  def put(
-    parts: Any, whole: Any, mask: attn.masks.Mask, inputs: Inputs
-  ) -> tuple[Any, Any]:
-    return jax.device_put(inputs, parts), jax.device_put(mask, whole)
+  def say(x: Array) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return jax.tree.map(say, arrays)
+
+
+def _sides(
+  mesh: Mesh, place: Callable[[Any, Sharding], Any] = jax.device_put
+) -> tuple[tuple[Any, Attend], tuple[Any, Attend]]:
+  """How one device and a mesh are given arrays, and how they attend."""
 
   def on_one(mask: attn.masks.Mask, *arrays: Array) -> Array:
     return attn.attention(*arrays, mask=mask, implementation='blockwise')
@@ -215,12 +228,26 @@ def _sides(mesh: Mesh) -> tuple[tuple[Any, Attend], tuple[Any, Attend]]:
   def on_mesh(mask: attn.masks.Mask, *arrays: Array) -> Array:
     return attn.ring_attention(*arrays, mask=mask, mesh=mesh)
 
-  first = SingleDeviceSharding(jax.devices()[0])
-  parts, whole = (NamedSharding(mesh, P(*x)) for x in ((None, _AXIS), ()))
-  return (
-    (functools.partial(put, first, first), on_one),
-    (functools.partial(put, parts, whole), on_mesh),
-  )
+  def put_on_one(mask: attn.masks.Mask, inputs: Inputs) -> tuple[Any, Any]:
+    first = SingleDeviceSharding(jax.devices()[0])
+    return place(inputs, first), place(mask, first)
+
+  def put_on_mesh(mask: attn.masks.Mask, inputs: Inputs) -> tuple[Any, Any]:
+    def on(*axes: str | None) -> Sharding:
+      return NamedSharding(mesh, P(*axes))
+
+    # Where a mask has a row for each query, a device has those of its own.
+    def rows(mask: Dense) -> Dense:
+      sharding: Any = on(*[None] * (mask.array.ndim - 2), _AXIS)
+      return Dense(sharding)
+
+    where = over_dense(mask, inputs.query.shape[1], rows)
+    where = jax.tree.map(
+      lambda x: x if isinstance(x, Sharding) else on(), where
+    )
+    return place(inputs, on(None, _AXIS)), jax.tree.map(place, mask, where)
+
+  return (put_on_one, on_one), (put_on_mesh, on_mesh)
 
 
 def _outputs_of(attend: Attend) -> Callable[..., Any]:

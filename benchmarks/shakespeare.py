@@ -9,9 +9,11 @@ with.  The second leaves out one ingredient after the other.
 """
 
 import json
+import multiprocessing
 import pathlib
 import statistics
 import tempfile
+from concurrent import futures
 from typing import Any
 
 from absl import flags
@@ -33,16 +35,18 @@ _GOAL = 1.88
 
 # What is changed to leave an ingredient out.
 INGREDIENTS: dict[str, dict[str, Any]] = {
-  'n-grams': {'model.ngrams': 0},
-  'decay of the tables': {'optimizer.table_decay': 0.0},
+  'counts of n-grams': {'model.counts': 0},
+  'counts of more than 3 tokens': {'model.counts': 3},
   'Muon (AdamW)': {'optimizer.name': 'adamw', 'optimizer.learning_rate': 3e-3},
   'rotary positions (learned)': {'model.positions': 'learned'},
   'norm of queries and keys': {'model.qk_norm': False},
   'squared ReLU (GELU)': {'model.activation': 'gelu'},
   'linear decay (cosine)': {'optimizer.decay_fraction': 0.0},
+  'decay of weights': {'optimizer.weight_decay': 0.0},
   'a start at zero': {'model.zero_init': False},
   'norm of embeddings': {'model.embed_norm': False},
   'cap of logits': {'model.logit_cap': 0.0},
+  'a context of 256 (64)': {'context': 64, 'batch_size': 32},
 }
 
 
@@ -95,7 +99,7 @@ def make_config(text: str, changes: dict[str, Any], quick: bool) -> Config:
   config.update_from_flattened_dict(changes)
   if quick:
     config.update(steps=4, steps_at_once=2, batch_size=2, context=16)
-    config.model.update(embed_dim=16, mlp_dim=16, ngram_rows=64)
+    config.model.update(embed_dim=16, mlp_dim=16, counts=2, count_rows=500)
     config.eval.update(every=2, log_every=2)
     config.checkpoint.every = 2
   return config
@@ -107,7 +111,10 @@ def _measure(label: str, config: Config, seeds: list[int]) -> dict[str, Any]:
     progress(f'{label}, seed {seed}')
     config.seed = seed
     with tempfile.TemporaryDirectory() as folder:
-      summary = train(config, folder)
+      # What one run loads and compiles would serve the next.
+      alone = multiprocessing.get_context('spawn')
+      with futures.ProcessPoolExecutor(1, alone) as pool:
+        summary = pool.submit(train, config, folder).result()
       history = RunDirectory(folder).read_metrics()
     curve = [
       [line['seconds'], line['loss']]

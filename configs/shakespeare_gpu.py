@@ -27,7 +27,6 @@ def get_config() -> ml_collections.ConfigDict:
     embed_dim=384,
     num_heads=6,
     mlp_dim=1536,
-    ngram_dim=64,
     dropout_rate=0.2,
   )
   config.optimizer.warmup_steps = 100

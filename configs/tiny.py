@@ -91,6 +91,11 @@ def get_config() -> ml_collections.ConfigDict:
   model.ngram_rows = 16384
   # Width of a row.
   model.ngram_dim = 48
+  # Begin with what the text shows to follow the last tokens, up to so many, and
+  # learn what is left; 0 to learn all.
+  model.counts = 0
+  # Contexts that are kept.
+  model.count_rows = 262144
   # Divide each embedding by its root mean square.
   model.embed_norm = False
   # Of the matrices at the start; 0 for one over the root of their inputs.
@@ -159,6 +164,8 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation = config.eval = ml_collections.ConfigDict()
   # Steps between evaluations.
   evaluation.every = 100
+  # Evaluate before the first step as well.
+  evaluation.first = False
   # Rows of stories in the validation split (a text has its own tenth).
   evaluation.rows = 128
   # Steps between log lines.

@@ -2,10 +2,11 @@
 
 import json
 import pathlib
+import shutil
 
 import processes
 import pytest
-from processes import refused
+from processes import refused, snapshot
 
 # The tests that share the run of a fixture.
 one_worker = pytest.mark.xdist_group('trained')
@@ -31,6 +32,20 @@ one_worker = pytest.mark.xdist_group('trained')
     ('--config.model.num_heads=3', ['config.model.num_heads', '3', '64']),
     ('--config.model.num_kv_heads=3', ['config.model.num_kv_heads', '3']),
     ('--config.model.attention=psychic', ['attention', 'psychic', 'full']),
+    (
+      # A window, and a mask that is not causal.
+      '--config.model.attention=sliding_window+prefix',
+      ['config.model.attention', 'at most one of', 'sliding_window', 'prefix'],
+    ),
+    (
+      '--config.model.attention=sliding_window+none',
+      ['config.model.attention', 'at most one of', 'sliding_window', 'none'],
+    ),
+    (
+      '--config.model.attention=sliding_window+linear',
+      ['config.model.attention', 'sliding_window', "'full' for linear"],
+    ),
+    ('--config.model.window=0', ['config.model.window', '0', 'at least 1']),
     ('--config.model.positions=gps', ['positions', 'gps', 'relative_bias']),
     ('--config.model.soft_cap=-1.0', ['config.model.soft_cap', '-1.0']),
     (
@@ -101,6 +116,51 @@ def test_workdir_of_another_config_refused(trained: pathlib.Path):
   assert snapshot(trained) == before
 
 
+@one_worker
+@pytest.mark.parametrize(
+  ('field', 'value', 'words'),
+  [
+    ('num_layers', 3, ['block_2', 'is nothing there and (8, 8) here']),
+    ('mlp_dim', 16, ['params.block_0', 'is (8, 8) there and (8, 16) here']),
+  ],
+)
+def test_checkpoint_of_another_architecture_refused(
+  field: str,
+  value: int,
+  words: list[str],
+  trained: pathlib.Path,
+  tmp_path: pathlib.Path,
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained, workdir)
+  (workdir / 'summary.json').unlink()
+  config = json.loads((workdir / 'config.json').read_text())
+  config['model'][field] = value
+  (workdir / 'config.json').write_text(json.dumps(config))
+  before = snapshot(workdir)
+  where = f'checkpoint: {workdir}/checkpoints/12 is of another model'
+  flag = f'--config.model.{field}={value}'
+  refused(processes.train(workdir, flag), where, *words)
+  assert snapshot(workdir) == before
+  flags = (f'--workdir={workdir}', '--prompt=Mia')
+  refused(processes.run('sample.py', *flags), where, *words)
+  assert snapshot(workdir) == before
+
+
+def test_a_text_that_changed_refused(tmp_path: pathlib.Path):
+  """Tokens that are as many, but stand for other characters."""
+  text, workdir = tmp_path / 'text', tmp_path / 'run'
+  flags = (f'--data={text}', '--config.context=40')
+  text.write_text('abcd ' * 300)
+  assert processes.train(workdir, *flags).returncode == 0
+  (workdir / 'summary.json').unlink()
+  text.write_text('efgh ' * 300)
+  before = snapshot(workdir)
+  result = processes.train(workdir, *flags)
+  refused(result, f'config.data: gives another tokenizer than {workdir}')
+  assert snapshot(workdir) == before
+
+
 def test_workdir_with_other_files_refused(tmp_path: pathlib.Path):
   (tmp_path / 'thesis.txt').write_text('precious')
   refused(processes.train(tmp_path), str(tmp_path), 'not empty')
@@ -140,7 +200,7 @@ def test_full_disk_keeps_what_is_there(tmp_path: pathlib.Path):
       ['repetition_penalty', '0', 'more than 0'],
     ),
     (['--prompt=Mia', '--stop='], ['stop', 'empty']),
-    (['--prompt=Mia', '--prompt='], ['prompt', 'empty']),
+    (['--prompt=Mia hugs ', '--prompt=', '--prompt=Ben'], ['prompt', 'empty']),
     (['--prompt=' + 'Mia ' * 55], ['prompt', '220 tokens', '216']),
     (['--prompt=Mia', '--length=0'], ['length', '0', 'at least 1']),
     (['--prompt=Mia', '--seed=x'], ['seed', 'x']),
@@ -168,12 +228,3 @@ def test_sample_of_a_damaged_run_refused(
   (tmp_path / 'config.json').write_text((trained / 'config.json').read_text())
   result = processes.run('sample.py', f'--workdir={tmp_path}', '--prompt=Mia')
   refused(result, str(tmp_path), 'no tokenizer')
-
-
-def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
-  """Every file of a folder."""
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in sorted(folder.rglob('*'))
-    if path.is_file()
-  }

@@ -13,6 +13,7 @@ from attn.modules import (
   CausalLM,
   CausalLMConfig,
   MultiHeadAttention,
+  count_ngrams,
 )
 from attn.modules.attentions import WORDS
 from attn.modules.cache import KeyValueCache
@@ -174,6 +175,19 @@ def test_every_scheme_of_positions(positions: str):
 @pytest.mark.parametrize('steps', [1, 3])
 def test_ngrams_reach_into_what_was_read_before(steps: int):
   model, parameters = model_of('sliding_window', ngrams=4, ngram_rows=64)
+  whole = at_once(model, parameters)
+  for row, logits in enumerate(
+    bit_by_bit(model, parameters, (8, 3), CONTEXT, steps=steps)
+  ):
+    assert_close(logits, whole[row, : len(logits)], 1e-5)
+
+
+@pytest.mark.parametrize('steps', [1, 3])
+def test_counts_reach_into_what_was_read_before(steps: int):
+  model, parameters = model_of('sliding_window', counts=3, count_rows=64)
+  text = np.random.default_rng(1).integers(0, V, 60)
+  counts = count_ngrams(text, V, longest=3, rows=64)
+  parameters = {'params': {**parameters['params'], 'counts': counts}}
   whole = at_once(model, parameters)
   for row, logits in enumerate(
     bit_by_bit(model, parameters, (8, 3), CONTEXT, steps=steps)

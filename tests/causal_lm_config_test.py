@@ -142,6 +142,12 @@ class ConfigTest(parameterized.TestCase):
     ),
     ({'ngrams': 1}, 'ngrams: got 1, wanted 0, 2 or more'),
     ({'ngrams': -2}, 'ngrams: got -2, wanted 0, 2 or more'),
+    ({'counts': -1}, 'counts: got -1, wanted at least 0'),
+    (
+      {'counts': 2, 'vocab_size': 513},
+      'counts: got 2, wanted 0 for more than 512 tokens',
+    ),
+    ({'count_rows': 0}, 'count_rows: got 0, wanted at least 1'),
     ({'ngram_rows': 0}, 'ngram_rows: got 0, wanted at least 1'),
     ({'ngram_dim': 0}, 'ngram_dim: got 0, wanted at least 1'),
     ({'logit_cap': -1.0}, 'logit_cap: got -1.0, wanted 0 or a positive number'),

@@ -14,6 +14,7 @@ import processes
 import pytest
 import safetensors.numpy
 
+from attn.modules import count_ngrams
 from attn.training.export import export_model, flatten, functions
 from attn.training.generate import generate
 from attn.training.sampling import Sampling
@@ -34,6 +35,7 @@ _MODELS = {
   'prefix': {
     **{'num_layers': 1, 'ngrams': 3, 'implementation': 'blockwise'},
     **{'attention': 'prefix', 'prefix_length': 3},
+    **{'counts': 2, 'count_rows': 50},
   },
 }
 
@@ -82,6 +84,17 @@ def _run_elsewhere(program, cwd, *arguments):
   return done.stdout
 
 
+def _model_of(name):
+  model, variables = model_of(**_MODELS[name])
+  config = model.config
+  if config.counts:
+    text = np.random.default_rng(0).integers(0, V, 200)
+    variables['params']['counts'] = count_ngrams(
+      text, V, longest=config.counts, rows=config.count_rows
+    )
+  return model, variables
+
+
 def _following(model, params):
   """The greedy tokens after each prompt, int32[steps, B]."""
   prompts = [row[:length] for row, length in zip(_TOKENS, _LENGTHS)]
@@ -100,9 +113,9 @@ def _following(model, params):
 def exported(tmp_path_factory):
   """For each model its folder, which holds what another process found."""
   folders = {}
-  for name, changes in _MODELS.items():
+  for name in _MODELS:
     folder = folders[name] = tmp_path_factory.mktemp('exported') / name
-    model, variables = model_of(**changes)
+    model, variables = _model_of(name)
     export_model(
       folder,
       model,
@@ -126,7 +139,7 @@ def exported(tmp_path_factory):
 def test_elsewhere_every_bit_is_the_same(exported, name):
   found = dict(np.load(exported[name] / 'found.npz'))
   following = np.load(exported[name] / 'asked.npz')['following']
-  model, variables = model_of(**_MODELS[name])
+  model, variables = _model_of(name)
   params = flatten(variables['params'])
   made = functions(model, batch_size=B, length=P)
   forward, prefill, decode = (

@@ -19,10 +19,12 @@ from tests.hostile_changes import (
   rope,
   shard,
   tensors,
+  tensors_of,
   text,
   without,
+  write,
 )
-from tests.huggingface_cases import D, H, V, tensors_of, write
+from tests.huggingface_cases import D, H, V
 
 # Of a safetensors file.
 _HEADERS = {
@@ -129,7 +131,7 @@ _HEADERS = {
   ),
   'dtype unknown': (
     entry(LAST, dtype='PICKLE'),
-    f'tensor {LAST}: got dtype PICKLE, wanted one of F64, F32, F16, BF16',
+    f"tensor {LAST}: got dtype 'PICKLE', wanted one of F64, F32, F16, BF16",
   ),
   'dtype a number': (entry(LAST, dtype=32), f'tensor {LAST}: got dtype 32'),
   'metadata that hides a tensor': (
@@ -138,11 +140,55 @@ _HEADERS = {
   ),
 }
 
+# Of headers that are large, or hard to speak of in a line.
+_BOMBS = {
+  'header of lists': (
+    header(lambda _: b'{"a": [' + b'[],' * 87_000 + b'[]]}'),
+    'tensor a: got .*, wanted dtype, shape, offsets',
+  ),
+  'header of objects': (
+    header(lambda _: b'{"__metadata__": [' + b'{},' * 87_000 + b'{}]}'),
+    'belong to no tensor',
+  ),
+  'header larger than its share': (
+    header(lambda _: b'{"a": [' + b'[],' * (2**17) + b'[]]}'),
+    'its header has 393227 bytes, wanted at most 262144',
+  ),
+  'a name of two lines': (
+    header(lambda header: header.update({'a\nb': header.pop(LAST)})),
+    r"is not valid JSON: got a name 'a\\nb', wanted printable",
+  ),
+  'a name without end': (
+    header(lambda header: header.update({'a' * 2**17: header.pop(LAST)})),
+    "is not valid JSON: got a name 'aaaa",
+  ),
+  'a name that is no Unicode': (
+    header(lambda header: header.update({'\ud800': header.pop(LAST)})),
+    r"is not valid JSON: got a name '\\ud800', wanted printable",
+  ),
+  'a number without end': (
+    header(lambda _: b'{"a": 1' + b'0' * 2**17 + b'.0}'),
+    'is not a finite number',
+  ),
+  'dtype without end': (
+    entry(LAST, dtype='F' * 2**17),
+    f'tensor {LAST}: got dtype .FFFF',
+  ),
+  'many axes of nothing': (
+    entry(LAST, shape=[0] * 2**16, data_offsets=[0, 0]),
+    f'tensor {LAST}: got shape .0, 0,',
+  ),
+  'nothing, as large as the world': (
+    tensors(lm_head__weight=np.zeros((0, 2**40), np.float32)),
+    f'tensor {LAST}: got shape .0, 1099511627776., wanted .13, 12.',
+  ),
+}
+
 # Of tensors that are not the model's.
 _MODELS = {
   'integers': (
     tensors(lm_head__weight=np.zeros((V, D), np.int32)),
-    f'{FILE}: tensor {LAST}: got dtype I32',
+    f"{FILE}: tensor {LAST}: got dtype 'I32'",
   ),
   'shape transposed': (
     tensors(lm_head__weight=np.zeros((D, V), np.float32)),
@@ -174,6 +220,10 @@ _MODELS = {
     config(num_hidden_layers=1, layer_types=['full_attention']),
     rf'{FILE}: tensor model.layers.1.\S+: has no place in the model',
   ),
+  'a head that is not the embedding': (
+    config(tie_word_embeddings=True),
+    f'{FILE}: tensor {LAST}: is not the embedding',
+  ),
   'surplus': (
     tensors(model__layers__0__self_attn__q_proj__bias=np.zeros(24, 'f')),
     'tensor model.layers.0.self_attn.q_proj.bias: has no place in the model',
@@ -195,6 +245,18 @@ _CONFIGS = {
   'config with a number of 5000 digits': (
     text(b'{"vocab_size": ' + b'9' * 5000 + b'}'),
     'config.json: is not valid JSON',
+  ),
+  'config of lists': (
+    text(b'{"model_type": [' + b'[],' * 87_000 + b'[]]}'),
+    r'config.json: model_type: got \[\[\], ',
+  ),
+  'config of megabytes': (
+    text(b'{"vocab_size": [' + b'[],' * 2**20 + b'[]]}'),
+    'config.json: has 3145748 bytes, wanted at most 262144 of JSON',
+  ),
+  'a field of two lines': (
+    config(**{'a\nb': 1}),
+    r"config.json: is not valid JSON: got a name 'a\\nb'",
   ),
   'config missing': (
     lambda folder: (folder / 'config.json').unlink(),
@@ -257,6 +319,26 @@ _CONFIGS = {
   'a vocabulary of two billion': (
     config(vocab_size=2**31 - 1),
     rf'tensor {EMBED}: got shape \(13, 12\), wanted \(2147483647, 12\)',
+  ),
+  'a context of two billion': (
+    config('gpt2', n_positions=2**31 - 1, n_ctx=None),
+    r'wpe.weight: got shape \(11, 12\), wanted \(2147483647, 12\)',
+  ),
+  'a head of two billion': (
+    config(head_dim=2**31 - 2),
+    r'q_proj.weight: got shape \(24, 12\), wanted \(12884901876, 12\)',
+  ),
+  'a width of two billion': (
+    config(hidden_size=2**31 - 1),
+    rf'tensor {EMBED}: got shape \(13, 12\), wanted \(13, 2147483647\)',
+  ),
+  'a feed-forward of two billion': (
+    config(intermediate_size=2**31 - 1),
+    r'mlp.\w+.weight: got shape .*, wanted .*2147483647',
+  ),
+  'a window of two billion and a wrong head': (
+    config('mistral', sliding_window=2**31 - 1, num_key_value_heads=6),
+    r'k_proj.weight: got shape \(12, 12\), wanted \(24, 12\)',
   ),
   'heads that do not divide': (
     config(num_key_value_heads=4),
@@ -368,6 +450,18 @@ _SHARDS = {
     f'{INDEX}: weight_map: tensor {EMBED}: got .pytorch_model.bin.',
   ),
   'a shard that is a number': (shard(EMBED, 3), f'tensor {EMBED}: got 3'),
+  'a shard of two lines': (
+    shard(EMBED, 'a\nb.safetensors'),
+    rf"tensor {EMBED}: got 'a\\nb.safetensors', wanted a safetensors file",
+  ),
+  'a shard whose name has no end': (
+    shard(EMBED, 'a' * 2**17 + '.safetensors'),
+    f"tensor {EMBED}: got 'aaaa",
+  ),
+  'an index of megabytes': (
+    index(lambda _, said: said['weight_map'].update({'a' * 2**20: 'b'})),
+    f'{INDEX}: has .* bytes, wanted at most 262144 of JSON',
+  ),
   'a shard that is missing': (
     shard(EMBED, 'model-00009-of-00003.safetensors'),
     'model-00009-of-00003.safetensors: No such file',
@@ -403,4 +497,4 @@ _SHARDS = {
   ),
 }
 
-CASES = _HEADERS | _MODELS | _CONFIGS | _SHARDS
+CASES = _HEADERS | _BOMBS | _MODELS | _CONFIGS | _SHARDS

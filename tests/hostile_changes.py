@@ -1,14 +1,41 @@
-"""How to make a directory of a model lie: each makes a `spoil(folder)`."""
+"""How to make a directory of a model lie: each makes a `spoil(folder)`.
 
+The models have a wide feed-forward: beside so many bytes of tensors, what
+Python needs for an error is small, and what is claimed would not be.
+"""
+
+import functools
 import json
 import struct
 
-from tests.huggingface_cases import CONFIGS, tensors_of, write
+from tests import huggingface_cases
 
 FILE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 EMBED = 'model.embed_tokens.weight'
 LAST = 'lm_head.weight'
 HUGE = 2**40
+_WIDE = 43_711
+_FIELD = {'gpt2': 'n_inner'}
+CONFIGS = {
+  family: config | {_FIELD.get(family, 'intermediate_size'): _WIDE}
+  for family, config in huggingface_cases.CONFIGS.items()
+}
+
+
+@functools.cache
+def tensors_of(family):
+  return huggingface_cases.tensors_of(family, mlp_dim=_WIDE)
+
+
+def write(directory, family, *, tensors=None, config=None, shards=1):
+  """Write a directory of some MB, with another config or tensors perhaps."""
+  return huggingface_cases.write(
+    directory,
+    family,
+    tensors=tensors_of(family) if tensors is None else tensors,
+    config=CONFIGS[family] if config is None else config,
+    shards=shards,
+  )
 
 
 def take_apart(path):

@@ -120,7 +120,7 @@ _GPT2_LAYER = {
 }
 
 
-def shapes_of(family):
+def shapes_of(family, mlp_dim=None):
   """Name -> shape."""
   if family == 'gpt2':
     shapes = {
@@ -131,15 +131,16 @@ def shapes_of(family):
     }
     for layer in range(L):
       for name, shape in _GPT2_LAYER.items():
-        shapes[f'transformer.h.{layer}.{name}'] = shape
+        wide = tuple(mlp_dim or x if x == 4 * D else x for x in shape)
+        shapes[f'transformer.h.{layer}.{name}'] = wide
     return shapes
   config = CONFIGS[family]
   queries, keys = N * config['head_dim'], K * config['head_dim']
   of_layer = {
     'input_layernorm.weight': (D,),
-    'mlp.down_proj.weight': (D, F),
-    'mlp.gate_proj.weight': (F, D),
-    'mlp.up_proj.weight': (F, D),
+    'mlp.down_proj.weight': (D, mlp_dim or F),
+    'mlp.gate_proj.weight': (mlp_dim or F, D),
+    'mlp.up_proj.weight': (mlp_dim or F, D),
     'post_attention_layernorm.weight': (D,),
     'self_attn.k_proj.weight': (keys, D),
     'self_attn.o_proj.weight': (D, queries),
@@ -166,12 +167,12 @@ def shapes_of(family):
   return shapes
 
 
-def tensors_of(family, dtype=np.float32):
+def tensors_of(family, dtype=np.float32, mlp_dim=None):
   """Name -> random numbers."""
   generator = np.random.default_rng(0)
   return {
     name: generator.normal(size=shape).astype(dtype)
-    for name, shape in shapes_of(family).items()
+    for name, shape in shapes_of(family, mlp_dim).items()
   }
 
 

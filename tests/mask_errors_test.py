@@ -209,6 +209,17 @@ class ErrorsTest(parameterized.TestCase):
     ):
       masks.from_fn(lambda b, n, q, k: bool(q > k))
 
+  @parameterized.parameters(
+    (1, lambda b, n, q, k, *given: given[1][k], 'IndexError .*out of range'),
+    (1, lambda b, n, q, k, seen: seen[q, k], 'IndexError .*Too many indices'),
+    (1, lambda b, n, q, k, seen, ids: seen[k], "TypeError .*argument: 'ids'"),
+    (0, lambda b, n, q, k: absent[k], "NameError .*'absent' is not"),  # noqa: F821
+  )
+  def test_functions_read_what_they_are_given(self, number, fn, message):
+    arrays = [jnp.ones(S, bool)] * number
+    with self.assertRaisesRegex(ValueError, f'^fn: raised {message}'):
+      masks.from_fn(fn, *arrays)
+
   def test_functions_of_batch_and_head_say_of_how_many(self):
     with self.assertRaisesRegex(
       ValueError, r'fn: depends on b; .* from_fn\(fn, ..., batch=...\)'

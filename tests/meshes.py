@@ -128,7 +128,11 @@ def main() -> None:
     told['losses'][name] = trainer.train(0, STEPS)
     told['bytes'][name] = bytes_of_a_device(trainer.state)
     if name in ('one', 'all'):
-      told['judged'][name] = trainer.task.evaluate(trainer.state.params)
+      params = trainer.state.params
+      told['judged'][name] = {
+        **trainer.task.evaluate(params),
+        **trainer.task.observe(params),
+      }
     if name == 'data':
       trainer.state = devices.place(fresh, trainer.mesh)
       told['again'] = trainer.train(0, STEPS)

@@ -150,3 +150,12 @@ def refused(result, *words: str) -> None:
   assert lines[0].startswith('error: ')
   for word in words:
     assert word in lines[0]
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
+  """Every file of a folder."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }

@@ -5,7 +5,7 @@ import shutil
 
 import processes
 import pytest
-from processes import refused
+from processes import refused, snapshot
 
 pytestmark = pytest.mark.xdist_group('trained')
 
@@ -81,10 +81,16 @@ def test_a_tokenizer_of_another_run_is_refused(
   workdir = tmp_path / 'run'
   shutil.copytree(trained, workdir)
   shutil.copy(bytes_run / 'tokenizer.json', workdir / 'tokenizer.json')
-  result = processes.run('sample.py', f'--workdir={workdir}', '--prompt=Mia')
-  refused(
-    result, 'workdir', 'tokenizer.json', 'not the tokenizer that this run'
-  )
+  (workdir / 'summary.json').unlink()
+  before = snapshot(workdir)
+  for result in (
+    processes.run('sample.py', f'--workdir={workdir}', '--prompt=Mia'),
+    processes.train(workdir),
+  ):
+    refused(
+      result, 'workdir', 'tokenizer.json', 'not the tokenizer that this run'
+    )
+    assert snapshot(workdir) == before
 
 
 def test_a_draft_of_another_tokenizer_is_refused(

@@ -209,6 +209,22 @@ def test_devices_drop_different_things(data: batches.ToyLanguage):
   np.testing.assert_allclose(both, sum(losses) / 2, rtol=1e-5)
 
 
+def test_a_model_that_drops_is_judged_on_several_devices():
+  """Evaluation drops nothing, so it is traced anew, inside of `shard_map`."""
+  data = batches.Text('abcdefgh' * 400, seed=0, batch_size=8, context=128)
+  model, mesh = make_model(dropout_rate=0.5), devices.make_mesh({'data': 2})
+  state = step.init_state(init_of(model), make_sgd(), 1, mesh)
+  steps = step.make_train_steps(nats_of(model), make_sgd(), 0, 1, mesh)
+  state, _ = steps(state, next(batches.iterate(data, 0, 1)))
+  evaluate = functools.partial(
+    language_model.evaluate,
+    language_model.make_eval_step(model),
+    validation=data.validation(8),
+  )
+  alone = evaluate(params=jax.device_put(jax.device_get(state.params)))
+  chex.assert_trees_all_close(evaluate(params=state.params), alone, rtol=1e-6)
+
+
 def test_too_many_devices_are_refused():
   with pytest.raises(
     UserError, match=r'config.mesh.data: got a mesh of data 99'

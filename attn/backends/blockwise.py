@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from attn.backends.at_once import at_once, at_once_mask
 from attn.backends.dense import dense
 from attn.backends.forward import Output, forward
 from attn.backends.lanes import cut, for_each_chunk, join, over_lanes
@@ -70,7 +71,11 @@ def attend(problem: Problem, floats: Floats, others: Others) -> Output:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _differentiable(problem: Problem, floats: Floats, others: Others) -> Output:
+  mask = at_once_mask(problem, floats, others)
+
   def chunk(number: Array) -> Output:
+    if mask is not None:
+      return at_once(problem, floats, others, number, mask)
     lanes = cut(problem, floats, others, number, marked=True)
     return over_lanes(functools.partial(forward, problem, floats, others))(
       lanes

@@ -92,7 +92,9 @@ def _written(call: Call) -> Array | None:
     return call.mask.dense(num_queries, num_keys)
   # As a small constant it costs a third of what comparing indices costs.
   with at_trace_time():
-    return jnp.asarray(np.asarray(call.mask.dense(num_queries, num_keys)))
+    written = np.asarray(call.mask.dense(num_queries, num_keys))
+  # Outside: an array made there belongs to the mesh in use, if any.
+  return jnp.asarray(written)
 
 
 def _one_head(

@@ -5,6 +5,7 @@ tiles, heads first.  Short lanes are computed many at once, long ones one after
 the other, each sliced out of the arrays when its turn comes.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,6 +60,52 @@ def for_each_chunk(problem: Problem, compute: Callable[[Array], Any]) -> Any:
   if problem.chunks == 1:
     return jax.tree.map(lambda x: x[None], compute(jnp.int32(0)))
   return jax.lax.map(compute, jnp.arange(problem.chunks, dtype=jnp.int32))
+
+
+def fill(problem: Problem, compute: Callable[[Array], Any]) -> Any:
+  """Compute all lanes, each chunk written where it belongs.
+
+  As `for_each_chunk` and `join`, without the memory of all chunks together
+  beside that of the result.
+
+  Args:
+    problem: What is computed.
+    compute: From the number of a chunk to arrays [lanes of a chunk, rows,
+      G * block_q, ...].
+
+  Returns:
+    Arrays [B, T, N, ...].
+  """
+  plan, groups = problem.plan, problem.groups
+  alone = dataclasses.replace(
+    problem,
+    batch=plan.batch_chunk,
+    heads=plan.head_chunk * groups,
+    kv_heads=plan.head_chunk,
+  )
+
+  def part(number: Array) -> Any:
+    return jax.tree.map(lambda x: join(alone, x[None]), compute(number))
+
+  if problem.chunks == 1:
+    return part(jnp.int32(0))
+
+  def write(number: Array, whole: Any) -> Any:
+    first_b, first_head = _first(problem, number)
+
+    def one(whole: Array, part: Array) -> Array:
+      start = (first_b, 0, first_head * groups, *[0] * (whole.ndim - 3))
+      return jax.lax.dynamic_update_slice(whole, part, start)
+
+    return jax.tree.map(one, whole, part(number))
+
+  def empty(x: Any) -> Array:
+    shape = (problem.batch, x.shape[1], problem.heads, *x.shape[3:])
+    return jnp.zeros(shape, x.dtype)
+
+  shapes = jax.eval_shape(part, jnp.int32(0))
+  start = jax.tree.map(empty, shapes)
+  return jax.lax.fori_loop(0, problem.chunks, write, start)
 
 
 def cut(
@@ -230,17 +277,39 @@ def _heads_of(
 ) -> Array:
   """[B|1, ..., heads|1, ...] → [lanes, group|1, ...]."""
   sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
-  first_b, first_head = _first(problem, chunk)
-  if problem.batch > 1 and x.shape[0] > 1:
-    x = _slice(x, first_b, sizes[0], 0)
-  shared = x.shape[heads_axis] == 1 < problem.kv_heads * group
-  if not shared:
-    x = _slice(x, first_head * group, sizes[1] * group, heads_axis)
+  x = part_of(problem, x, chunk, heads_axis, group)
+  shared = _is_shared(problem, x, heads_axis, group)
   x = jnp.moveaxis(x, heads_axis, 1)
   heads = (1, 1) if shared else (sizes[1], group)
   x = x.reshape(x.shape[0], *heads, *x.shape[2:])
   x = jnp.broadcast_to(x, (*sizes, *x.shape[2:]))
   return x.reshape(sizes[0] * sizes[1], *x.shape[2:])
+
+
+def part_of(
+  problem: Problem, x: Array, chunk: Array, heads_axis: int, group: int
+) -> Array:
+  """What a chunk has of x, [B|1, ..., heads|1, ...], axes as they are.
+
+  Args:
+    problem: What is computed.
+    x: An array.
+    chunk: Number of the chunk.
+    heads_axis: Which axis counts heads.
+    group: How many of them share a key/value head.
+  """
+  sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
+  first_b, first_head = _first(problem, chunk)
+  if problem.batch > 1 and x.shape[0] > 1:
+    x = _slice(x, first_b, sizes[0], 0)
+  if not _is_shared(problem, x, heads_axis, group):
+    x = _slice(x, first_head * group, sizes[1] * group, heads_axis)
+  return x
+
+
+def _is_shared(problem: Problem, x: Array, heads_axis: int, group: int) -> bool:
+  """Whether one stands for all heads."""
+  return x.shape[heads_axis] == 1 < problem.kv_heads * group
 
 
 def _query_tiles(problem: Problem, x: Array) -> Array:

@@ -90,6 +90,7 @@ def on_devices(
   out_specs: Any,
   floats: Floats,
   others: Others,
+  mask_specs: list[Any] | None = None,
 ) -> Any:
   """Compute on every device with its part of the arrays.
 
@@ -100,6 +101,7 @@ def on_devices(
     out_specs: How the results are dealt out.
     floats: Float arrays of the whole call.
     others: Its other arrays.
+    mask_specs: How those of the mask are dealt out; None for all to all.
 
   Returns:
     The results.
@@ -130,7 +132,7 @@ def on_devices(
     ),
     Others(
       poison=keys,
-      mask=[whole] * len(others.mask),
+      mask=mask_specs or [whole] * len(others.mask),
       score_mod=[whole] * len(others.score_mod),
       seeds=spec(others.seeds, batch, heads),
       classes=spec(others.classes, sequence, batch, heads),

@@ -244,7 +244,7 @@ def _poison(x: Array, dtype: Any) -> Array:
   """NaN for a row that holds a NaN or Inf, 0 for any other."""
   # Ten times as fast as `isfinite(x).all(-1)`.  The weight is so small that a
   # sum of finite numbers stays finite.
-  weight = jnp.full(x.shape[-1], 2.0**-12, dtype)
+  weight = np.full(x.shape[-1], 2.0**-12, dtype)
   return 0 * (x.astype(dtype) @ weight)
 
 

@@ -32,8 +32,7 @@ from attn.backends.lanes import (
   Lane,
   cut,
   cut_rows,
-  for_each_chunk,
-  join,
+  fill,
   over_lanes,
 )
 from attn.backends.layout import (
@@ -43,7 +42,7 @@ from attn.backends.layout import (
   part_of,
   problem_of,
 )
-from attn.backends.plan import Plan
+from attn.backends.plan import Plan, is_known
 from attn.backends.problem import Floats, Others, Places, Problem, take_apart
 from attn.backends.ring_lanes import (
   Moving,
@@ -55,6 +54,7 @@ from attn.backends.ring_lanes import (
 )
 from attn.backends.ring_plan import Ring, make_ring_plan, tiles_of
 from attn.call import Call
+from attn.masks.rows import DenseRows, by_rows, map_rows
 
 Array = jax.Array
 
@@ -101,6 +101,9 @@ def _take_apart(
   ]
   mask, bias = call.mask, call.bias
   if mask is not None:
+    if not is_known(call):
+      starts = tiles_of(ring, call.sizes[2], plan.block_q).first.reshape(-1)
+      mask = by_rows(mask, call.sizes[2], starts)
     mask = mask.padded(*ends)
   if bias is not None and bias.shape[3] > 1:
     bias = jnp.pad(bias, [(0, 0)] * 3 + [(0, max(ends[1] - bias.shape[3], 0))])
@@ -121,13 +124,18 @@ def _attend(
   def on_device(floats: Floats, others: Others) -> tuple[Array, Array]:
     others = others._replace(
       places=_places(problem, ring, layout),
+      mask=_mask_rows(problem, ring, others.mask),
       classes=None if others.classes is None else others.classes[0],
     )
-    floats = floats._replace(bias=_bias_rows(problem, ring, floats.bias))
+    floats = floats._replace(bias=_rows(problem, ring, floats.bias))
     return _differentiable(problem, ring, floats, others)
 
   rows = P(layout.batch, layout.sequence, layout.heads)
-  return on_devices(layout, on_device, (rows, rows), floats, others)
+  axis = layout.sequence
+  mask = jax.tree.unflatten(problem.mask, others.mask)
+  specs: tuple[Any, Any] = (P(None, None, axis), P(axis))
+  mask_specs = map_rows(lambda _: DenseRows(*specs), mask, lambda _: P())
+  return on_devices(layout, on_device, (rows, rows), floats, others, mask_specs)
 
 
 def _places(problem: Problem, ring: Ring, layout: Layout) -> Places:
@@ -150,17 +158,38 @@ def _places(problem: Problem, ring: Ring, layout: Layout) -> Places:
   )
 
 
-def _bias_rows(
-  problem: Problem, ring: Ring, bias: Array | None
-) -> Array | None:
-  """The bias of the device's queries, in whole tiles and the ring's order."""
-  if bias is None or bias.shape[2] == 1:
-    return bias
-  batch, heads, rows, keys = bias.shape
-  bias = bias.reshape(batch, heads, ring.parts, rows // ring.parts, keys)
-  padded = problem.padded_queries // ring.parts - bias.shape[3]
-  bias = jnp.pad(bias, [(0, 0), (0, 0), (0, 0), (0, padded), (0, 0)])
-  return to_ring_order(ring, bias.reshape(batch, heads, -1, keys), 2)
+def _rows(problem: Problem, ring: Ring, x: Array | None) -> Array | None:
+  """What the device's queries have, in whole tiles and the ring's order.
+
+  Args:
+    problem: What one device computes.
+    ring: The ring.
+    x: [B|1, N|1, T|1, S|1], of its queries in the order of the sequence.
+
+  Returns:
+    The same of as many queries as its tiles have.
+  """
+  if x is None or x.shape[2] == 1:
+    return x
+  batch, heads, rows, keys = x.shape
+  x = x.reshape(batch, heads, ring.parts, rows // ring.parts, keys)
+  padded = problem.padded_queries // ring.parts - x.shape[3]
+  x = jnp.pad(x, [(0, 0), (0, 0), (0, 0), (0, padded), (0, 0)])
+  return to_ring_order(ring, x.reshape(batch, heads, -1, keys), 2)
+
+
+def _mask_rows(
+  problem: Problem, ring: Ring, leaves: list[Array]
+) -> list[Array]:
+  """The arrays of a mask, of which some are rows of the device's queries."""
+
+  def of_tiles(rows: DenseRows) -> DenseRows:
+    array = _rows(problem, ring, rows.array)
+    assert array is not None
+    return DenseRows(array, rows.starts)
+
+  mask = jax.tree.unflatten(problem.mask, leaves)
+  return map_rows(of_tiles, mask, lambda x: x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -180,8 +209,7 @@ def _forward(
     around = functools.partial(forward_around, problem, ring, floats, others)
     return from_ring_order(ring, over_lanes(around)(lanes), 1)
 
-  output = for_each_chunk(problem, chunk)
-  return Output(*(join(problem, x) for x in output))
+  return fill(problem, chunk)
 
 
 def _in_ring_order(ring: Ring, lanes: Lane) -> Lane:

@@ -32,6 +32,7 @@ from attn.backends.plan import (
 from attn.call import Call
 from attn.masks import blocks
 from attn.masks.facts import Region, grid_between
+from attn.masks.rows import has_rows
 
 Array = jax.Array
 
@@ -133,6 +134,8 @@ def make_ring_plan(
   """
   lengths = call.sizes[2:]
   fit = all(length % (2 * devices) == 0 for length in lengths)
+  # In zigzag order their rows would be exchanged, which takes that memory anew.
+  fit = fit and (is_known(call) or not has_rows(call.mask, lengths[0]))
   orders = [parts] if parts else [1, 2] if fit and devices > 1 else [1]
   found = []
   for order in orders:

@@ -75,15 +75,32 @@ def allowed_in(
   mask = jax.tree.unflatten(problem.mask, others.mask)
   if mask is None:
     return real
-  alone = others.places is None and not others.mask
-  if problem.plan.small and alone and mask.extents[1] is None:
-    # As a constant it costs a third of what comparing indices costs.
-    with at_trace_time():
-      return jnp.asarray(np.asarray(mask.dense(*shape[1:])))[None]
+  written = written_mask(problem, others)
+  if written is not None:
+    return jnp.asarray(written)[None]
   first = (place.q, place.k)
   of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))
   allowed = of_heads(place.n)
   return allowed if real is None else allowed & real
+
+
+def written_mask(problem: Problem, others: Others) -> np.ndarray | None:
+  """The mask of the only tile, if that is small and numbers tell all of it.
+
+  As a constant it costs a third of what comparing indices costs.
+
+  Returns:
+    bool[block_q, block_k], or None.
+  """
+  mask = jax.tree.unflatten(problem.mask, others.mask)
+  alone = others.places is None and not others.mask
+  if mask is None or not (problem.plan.small and alone):
+    return None
+  if mask.extents[1] is not None:
+    return None
+  # As NumPy's: an array of JAX would belong to the mesh in use, if any.
+  with at_trace_time():
+    return np.asarray(mask.dense(*_shape(problem)[1:]))
 
 
 def change(

@@ -17,8 +17,8 @@ from attn.interop.huggingface_families import FAMILIES, Family, Tensor
 from attn.interop.huggingface_files import find_shards, write_directory
 from attn.interop.safetensors_files import (
   Entry,
-  file_size,
-  parse_json,
+  check_dtype,
+  read_json,
   read_tensors,
 )
 from attn.modules import CausalLMConfig
@@ -94,26 +94,28 @@ def load_huggingface(directory: str | os.PathLike[str]) -> HuggingFaceModel:
         f'{config.num_layers} layers has one'
       )
     shard = places[name]
-    _check_shape(shard, name, shards[shard][name], _shape(config, tensor))
+    _check(shard, name, shards[shard][name], _shape(config, tensor))
     found[name] = path, tensor
   spare = _spare_head(config, places)
   for name, shard in places.items():
     known = name in found or name in spare or name.endswith(family.buffers)
     if not known:
       raise ValueError(f'{shard}: tensor {name}: has no place in the model')
-  raw: dict[str, np.ndarray] = {}
-  for shard, entries in shards.items():
-    wanted = {x: entries[x] for x in entries if x in found or x in spare}
-    raw |= read_tensors(shard, wanted)
-  params: dict[str, np.ndarray] = {}
-  for name, (prefix, tensor) in found.items():
-    params |= _parameters(config, prefix, tensor, raw[name])
+  # What was said is held against the files; only now are tensors read.
+  embedding = next(x for x in found if found[x][1].ours == ('embed/embedding',))
   for name in spare:
-    if raw[name].tobytes() != params['embed/embedding'].tobytes():
+    if not _are_equal(shards, places, name, embedding):
       raise ValueError(
         f'{places[name]}: tensor {name}: is not the embedding, which '
         'tie_word_embeddings says it is'
       )
+  raw: dict[str, np.ndarray] = {}
+  for shard, entries in shards.items():
+    wanted = {x: entries[x] for x in entries if x in found}
+    raw |= read_tensors(shard, wanted)
+  params: dict[str, np.ndarray] = {}
+  for name, (prefix, tensor) in found.items():
+    params |= _parameters(config, prefix, tensor, raw[name])
   tokenizer = directory / 'tokenizer.json'
   return HuggingFaceModel(
     parsed.family,
@@ -203,8 +205,7 @@ def _parse(directory: pathlib.Path) -> Parsed:
   if not directory.is_dir():
     raise ValueError(f'{directory}: is no directory')
   path = directory / 'config.json'
-  file_size(path)
-  return parse_config(path, parse_json(path, path.read_bytes()))
+  return parse_config(path, read_json(path))
 
 
 def _tensors(
@@ -247,14 +248,15 @@ def _shape(config: CausalLMConfig, tensor: Tensor) -> tuple[int, ...]:
   return tuple(sizes[axis] for axis in tensor.axes)
 
 
-def _check_shape(
+def _check(
   shard: pathlib.Path, name: str, entry: Entry, wanted: tuple[int, ...]
 ) -> None:
   if entry.shape != wanted:
     raise ValueError(
-      f'{shard}: tensor {name}: got shape {entry.shape}, wanted {wanted}, as '
-      'config.json says'
+      f'{shard}: tensor {name}: got shape {entry.shape!r:.80}, wanted '
+      f'{wanted}, as config.json says'
     )
+  check_dtype(shard, name, entry)
 
 
 def _spare_head(
@@ -262,6 +264,23 @@ def _spare_head(
 ) -> set[str]:
   """A head that is written although it is the embedding."""
   return {'lm_head.weight'} & places.keys() if config.tied_head else set()
+
+
+def _are_equal(
+  shards: Mapping[pathlib.Path, Mapping[str, Entry]],
+  places: Mapping[str, pathlib.Path],
+  *names: str,
+) -> bool:
+  """Whether two tensors have the same bits; only these two are read."""
+  entries = [shards[places[name]][name] for name in names]
+  if entries[0][:2] != entries[1][:2]:
+    return False
+  one, other = (
+    read_tensors(places[name], {name: entry})[name].reshape(-1).view('B')
+    for name, entry in zip(names, entries)
+  )
+  # Compared as they lie: NumPy would write out where they differ.
+  return one.data == other.data
 
 
 def _parameters(

@@ -10,9 +10,9 @@ import numpy as np
 
 from attn.interop.safetensors_files import (
   Entry,
-  file_size,
-  parse_json,
+  is_name,
   read_header,
+  read_json,
   write_tensors,
 )
 
@@ -48,9 +48,7 @@ def find_shards(
     raise ValueError(
       f'{directory}: holds neither {_WHOLE} nor {_INDEX}{instead}'
     )
-  file_size(index)
-  said = parse_json(index, index.read_bytes())
-  places = said.get('weight_map')
+  places = read_json(index).get('weight_map')
   if not isinstance(places, dict) or not places:
     raise ValueError(f'{index}: weight_map: wanted names and their files')
   shards: dict[pathlib.Path, dict[str, Entry]] = {}
@@ -115,6 +113,7 @@ def _is_plain(name: Any) -> bool:
   return (
     isinstance(name, str)
     and name.endswith('.safetensors')
+    and is_name(name)
     and not {'/', '\\', '\0', ':'} & set(name)
   )
 

@@ -2,7 +2,9 @@
 
 A file is 8 bytes that say how long its header is, the header in JSON, and the
 tensors one after the other.  What the header claims is checked against the
-file's size before any of it is believed, so no claim costs memory.
+file's size before any of it is believed, so no claim costs memory.  What Python
+makes of JSON may be thirty times as large as its text, so a header must be a
+small part of its file.
 """
 
 import json
@@ -31,6 +33,14 @@ DTYPES = {
 
 # NumPy knows no more.
 _MOST_AXES = 64
+
+# Bytes of JSON that are read in any case: a header, an index or a config of the
+# largest Llama has half as many.  Of a file the header may also be this part.
+_MOST_JSON = 2**18
+_HEADER_PART = 64
+
+# Longer names are no names, and would fill the message that complains.
+_LONGEST_NAME = 256
 
 
 class Entry(NamedTuple):
@@ -82,6 +92,11 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Entry]:
         f'{path}: its header is said to have {length} bytes, but only '
         f'{size - _LENGTH.size} follow'
       )
+    most = max(_MOST_JSON, size // _HEADER_PART)
+    if length > most:
+      raise ValueError(
+        f'{path}: its header has {length} bytes, wanted at most {most}'
+      )
     header = parse_json(path, file.read(length))
   header.pop('__metadata__', None)
   entries = {name: _entry(path, name, said) for name, said in header.items()}
@@ -107,11 +122,7 @@ def read_tensors(
       be read.
   """
   for name, entry in entries.items():
-    if isinstance(entry.dtype, str):
-      raise ValueError(
-        f'{path}: tensor {name}: got dtype {entry.dtype}, wanted one of '
-        f'{", ".join(DTYPES)}'
-      )
+    check_dtype(path, name, entry)
   tensors = {}
   try:
     with safetensors.safe_open(path, framework='np') as file:
@@ -120,6 +131,19 @@ def read_tensors(
   except (safetensors.SafetensorError, OSError) as error:
     raise ValueError(f'{path}: cannot be read: {error}') from error
   return tensors
+
+
+def check_dtype(path: str | os.PathLike[str], name: str, entry: Entry) -> None:
+  """Refuse a tensor that is not of floats.
+
+  Raises:
+    ValueError: naming file and tensor.
+  """
+  if isinstance(entry.dtype, str):
+    raise ValueError(
+      f'{path}: tensor {name}: got dtype {entry.dtype!r:.80}, wanted one of '
+      f'{", ".join(DTYPES)}'
+    )
 
 
 def write_tensors(
@@ -155,8 +179,24 @@ def file_size(path: pathlib.Path) -> int:
   return found.st_size
 
 
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """The object in a file of JSON; see `parse_json`.
+
+  Raises:
+    ValueError: naming the file, if it is no such file, or too large for one.
+  """
+  size = file_size(path)
+  if size > _MOST_JSON:
+    raise ValueError(
+      f'{path}: has {size} bytes, wanted at most {_MOST_JSON} of JSON'
+    )
+  return parse_json(path, path.read_bytes())
+
+
 def parse_json(path: pathlib.Path, text: bytes) -> dict[str, Any]:
   """An object in JSON, of finite numbers, in which no name occurs twice.
+
+  Names can be printed in a line, so whatever is said of them can.
 
   Raises:
     ValueError: naming the file, if it is anything else.
@@ -165,6 +205,11 @@ def parse_json(path: pathlib.Path, text: bytes) -> dict[str, Any]:
   def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = {}
     for name, value in pairs:
+      if not is_name(name):
+        raise ValueError(
+          f'got a name {name!r:.80}, wanted printable ones of at most '
+          f'{_LONGEST_NAME} characters'
+        )
       if name in found:
         raise ValueError(f'{name} is there twice')
       found[name] = value
@@ -173,7 +218,7 @@ def parse_json(path: pathlib.Path, text: bytes) -> dict[str, Any]:
   def finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-      raise ValueError(f'{number} is not a finite number')
+      raise ValueError(f'{number:.80} is not a finite number')
     return value
 
   try:
@@ -188,6 +233,11 @@ def parse_json(path: pathlib.Path, text: bytes) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise ValueError(f'{path}: is no JSON object')
   return found
+
+
+def is_name(name: str) -> bool:
+  """Whether it is short, and can be printed in a line."""
+  return len(name) <= _LONGEST_NAME and name.isprintable()
 
 
 def _entry(path: pathlib.Path, name: str, said: Any) -> Entry:

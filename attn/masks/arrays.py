@@ -164,9 +164,9 @@ class Dense(Mask):
       (3, region.k_first, region.k_last),
     ):
       if some.shape[axis] != 1:
-        index = span(first.ravel(), last.ravel(), array)
-        some = array.take(some, index, axis, mode='clip').any(axis + 1)
-        every = array.take(every, index, axis, mode='clip').all(axis + 1)
+        first, last = first.ravel(), last.ravel()
+        some = _cut(some, axis, first, last, array).any(axis + 1)
+        every = _cut(every, axis, first, last, array).all(axis + 1)
     return exactly(some, every)
 
   def _dense(self, shape: Shape) -> Array:
@@ -318,6 +318,18 @@ def _holders(ids: np.ndarray, row: np.ndarray, index: np.ndarray) -> np.ndarray:
   holders = np.zeros((len(index), ids.size), np.float32)
   holders[block, place[index[block, column]]] = 1
   return holders
+
+
+def _cut(
+  x: Any, axis: int, first: np.ndarray, last: np.ndarray, array: Any
+) -> Any:
+  """One axis in pieces from first to last: [..., pieces, longest, ...]."""
+  edges = np.linspace(0, x.shape[axis], len(first) + 1)
+  if np.array_equal(first, edges[:-1]) and np.array_equal(last + 1, edges[1:]):
+    # An index would copy the array, which may be most of the memory.
+    shape = (*x.shape[:axis], len(first), -1, *x.shape[axis + 1 :])
+    return x.reshape(shape)
+  return array.take(x, span(first, last, array), axis, mode='clip')
 
 
 def _pad(x: Array, lengths: dict[int, int]) -> Array:

@@ -105,7 +105,8 @@ def from_fn(
     fn(b, n, q, k, *arrays)
 
   The function is traced, for one entry: it gets int32 scalars, and computes
-  with `jax.numpy`.
+  with `jax.numpy`.  So an index beyond the end of an array reads what JAX reads
+  there, its last entry; give it arrays as long as what they are looked up by.
 
     >>> print(from_fn(lambda b, n, q, k: (q + k) % 3 == 0).draw(3, 4))
     1 0 0 1

@@ -14,11 +14,13 @@ from attn.modules.encoder_decoder_config import EncoderDecoderConfig
 from attn.modules.encoder_decoder_kinds import make_encoder_decoder
 from attn.modules.flax_attention import attention_fn
 from attn.modules.key_value_attention import KeyValueAttention
+from attn.modules.kneser_ney import KneserNey
 from attn.modules.latent import LatentAttention
 from attn.modules.linear import Linear
 from attn.modules.linearized import LinearAttention
 from attn.modules.luong import LuongLSTM
 from attn.modules.multi_head import MultiHeadAttention
+from attn.modules.ngram_counts import count_ngrams
 from attn.modules.ngrams import NgramEmbed
 from attn.modules.recurrent import LSTMStack, open_forget_gates, run_cell
 from attn.modules.relative_bias import RelativeBias
@@ -49,6 +51,7 @@ __all__ = [
   'HeadCall',
   'KeyValueAttention',
   'KeyValueCache',
+  'KneserNey',
   'LSTMStack',
   'LatentAttention',
   'Linear',
@@ -64,6 +67,7 @@ __all__ = [
   'TranslationTransformer',
   'attention_fn',
   'calls_of',
+  'count_ngrams',
   'make_encoder_decoder',
   'open_forget_gates',
   'run_cell',

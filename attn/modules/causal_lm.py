@@ -12,7 +12,9 @@ from attn.modules.attention_layers import (
 )
 from attn.modules.block import FeedForward, TransformerBlock
 from attn.modules.causal_lm_config import CausalLMConfig
+from attn.modules.kneser_ney import KneserNey
 from attn.modules.linear import Linear
+from attn.modules.ngram_counts import COUNTS
 from attn.modules.ngrams import NgramEmbed
 from attn.modules.norms import make_norm
 from attn.modules.sharding import constrain, divides
@@ -54,6 +56,7 @@ class CausalLM(nn.Module):
     positions: Array | None = None,
     prefix_length: int | Array | None = None,
     cache: CachePlan | None = None,
+    part: Array | None = None,
     deterministic: bool = True,
   ) -> Array:
     """Logits of the next token at every position.
@@ -66,6 +69,8 @@ class CausalLM(nn.Module):
       cache: Tokens read before are seen as well, and these are kept; apply with
         `mutable=['cache']`.  Positions count from the beginning of the text,
         and are -1 for padding.
+      part: int[B, T], in training, the part of the text that each token is in:
+        it was counted, and must not be looked at.
       deterministic: Without dropout.
 
     Returns:
@@ -100,6 +105,10 @@ class CausalLM(nn.Module):
     x = x + self._position_embeddings(jnp.maximum(positions, 0))
     if config.ngrams:
       x = x + self._ngram_embed(cache)(tokens, positions)
+    counted = None
+    if config.counts:
+      counted = self._counts(cache)(tokens, positions, part)
+      x = x + Linear(config.embed_dim, name='counts_in')(counted[..., -1, :])
     if config.embed_norm:
       x = nn.RMSNorm(use_scale=False, name='embed_norm')(x)
     x = constrain(x, 'batch', 'length', None)
@@ -130,7 +139,28 @@ class CausalLM(nn.Module):
     logits = constrain(logits, 'batch', 'length', 'vocab')
     if config.logit_cap:
       logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
-    return logits
+    return logits if counted is None else logits + self._trusted(counted, x)
+
+  def _trusted(self, counted: Array, x: Array) -> Array:
+    """What was counted after each context, each length as far as x trusts it.
+
+    At the start the longest is believed, and no other.
+    """
+    lengths = counted.shape[-2]
+    init = nn.initializers.zeros
+    trust = Linear(lengths, kernel_init=init, name='trust')(x)
+    return jnp.einsum('btk,btkv->btv', trust.at[..., -1].add(1), counted)
+
+  def _counts(self, cache: CachePlan | None) -> KneserNey:
+    config = self.config
+    return KneserNey(
+      config.vocab_size,
+      config.counts,
+      config.count_rows,
+      at_once=0 if cache is None else cache.at_once,
+      first=cache is not None and cache.first,
+      name=COUNTS,
+    )
 
   def _ngram_embed(self, cache: CachePlan | None) -> NgramEmbed:
     config = self.config

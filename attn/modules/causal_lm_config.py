@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from attn.dispatch import attention
 from attn.modules.attentions import SHORTCUTS, Attention, parse
 from attn.modules.block import ACTIVATIONS
+from attn.modules.ngram_counts import MOST_TOKENS
 from attn.modules.norms import NORMS
 from attn.positions import relative_buckets
 from attn.rope_scaling import RopeScaling
@@ -39,6 +40,7 @@ _AT_LEAST_1 = (
   'prefix_length',
   'ngram_rows',
   'ngram_dim',
+  'count_rows',
 )
 
 # Fields that only `MultiHeadAttention` knows.
@@ -120,6 +122,10 @@ class CausalLMConfig:
       `NgramEmbed`; 0 for tokens alone.
     ngram_rows: Of each of its tables.
     ngram_dim: Width of a row.
+    counts: Begin with what a text shows to follow the last tokens, up to so
+      many, by `KneserNey`, and learn what is left; 0 for a model that learns
+      all.
+    count_rows: Contexts that are kept.
     embed_norm: Divide each embedding by its root mean square.
     kernel_std: Standard deviation of the matrices at the start; 0 for one over
       the root of their inputs.
@@ -167,6 +173,8 @@ class CausalLMConfig:
   ngrams: int = 0
   ngram_rows: int = 16384
   ngram_dim: int = 48
+  counts: int = 0
+  count_rows: int = 262144
   embed_norm: bool = False
   kernel_std: float = 0.0
   zero_init: bool = False
@@ -203,6 +211,9 @@ class CausalLMConfig:
     self._check('norm_epsilon', held, 'a positive number')
     has_none = self.norm == 'layernorm' or not self.norm_bias
     self._check('norm_bias', has_none, f'False for {self.norm}')
+    self._check('counts', self.counts >= 0, 'at least 0')
+    narrow = not self.counts or self.vocab_size <= MOST_TOKENS
+    self._check('counts', narrow, f'0 for more than {MOST_TOKENS} tokens')
     self._check('ngrams', self.ngrams == 0 or self.ngrams >= 2, '0, 2 or more')
     for name, known in (
       ('positions', POSITIONS),

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from attn.modules.linear import Linear
+from attn.modules.recent import RecentTokens, mix
 
 Array = jax.Array
 
@@ -61,10 +62,13 @@ class NgramEmbed(nn.Module):
     """
     # 0 stands before the beginning.
     known = tokens.astype(jnp.uint32) + 1
-    before = self._before(known, positions)
+    recent = RecentTokens(
+      self.longest - 1, self.at_once, self.first, name='recent'
+    )
+    before = recent(known, positions)
     mixed, found = known, []
     for n in range(2, self.longest + 1):
-      mixed = _mix(mixed, before[n - 2], n)
+      mixed = mix(mixed, before[n - 2], n)
       table = nn.Embed(
         self.rows,
         self.width,
@@ -73,47 +77,3 @@ class NgramEmbed(nn.Module):
       )
       found.append(table((mixed % self.rows).astype(jnp.int32)))
     return Linear(self.features, name='out')(jnp.concatenate(found, -1))
-
-  def _before(self, tokens: Array, positions: Array) -> list[Array]:
-    """The token 1, 2, ... places before each; 0 where there is none."""
-    backs = range(1, self.longest)
-    if self.at_once and not self.first:
-      kept = self._keep(tokens, positions)
-      slots = kept.shape[1]
-      taken = [
-        jnp.take_along_axis(kept, (positions - back) % slots, 1)
-        for back in backs
-      ]
-    else:
-      if self.at_once:
-        self._keep(tokens, positions)
-      length = tokens.shape[1]
-      taken = [
-        jnp.pad(tokens, ((0, 0), (back, 0)))[:, :length] for back in backs
-      ]
-    return [
-      jnp.where(positions >= back, token, 0)
-      for back, token in zip(backs, taken)
-    ]
-
-  def _keep(self, tokens: Array, positions: Array) -> Array:
-    """Write the tokens down, each at its position modulo the slots."""
-    # Enough that a call may be taken back and begun again.
-    slots = self.longest - 1 + self.at_once
-    store = self.variable(
-      'cache', 'tokens', jnp.zeros, (len(tokens), slots), jnp.uint32
-    )
-    last = positions.max(-1, keepdims=True)
-    is_kept = (positions >= 0) & (positions > last - slots)
-    place = jnp.where(is_kept, positions % slots, slots)
-    rows = jnp.arange(len(tokens))[:, None]
-    store.value = store.value.at[rows, place].set(tokens, mode='drop')
-    return store.value
-
-
-def _mix(one: Array, other: Array, salt: int) -> Array:
-  """A hash of two numbers, uint32; after the finaliser of MurmurHash3."""
-  mixed = one ^ ((other + jnp.uint32(salt)) * jnp.uint32(0x9E3779B1))
-  mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
-  mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
-  return mixed ^ (mixed >> 16)

@@ -41,6 +41,8 @@ class Batch(NamedTuple):
     weights: float32[B, T], 1 where the target counts, 0 in padding and where
       it is given.
     far: bool[B, T], where only a far fact can tell the target.
+    part: int32[B, T], which part of what is trained on this is; None where
+      nobody asks.
   """
 
   inputs: np.ndarray
@@ -49,6 +51,7 @@ class Batch(NamedTuple):
   positions: np.ndarray | None
   weights: np.ndarray
   far: np.ndarray
+  part: np.ndarray | None = None
 
 
 class Validation(NamedTuple):
@@ -209,6 +212,7 @@ class Text:
     *,
     tokenizer: str | Tokenizer = 'characters',
     vocab_size: int = 0,
+    parts: int = 0,
   ) -> None:
     """Make a text ready.
 
@@ -221,6 +225,8 @@ class Text:
       tokenizer: One that is there already, or as `make_tokenizer` has it; 'bpe'
         counts pairs in what is trained on.
       vocab_size: Of 'bpe'.
+      parts: Tell of each token which of so many parts of what is trained on it
+        is in; 0 to say nothing.
 
     Raises:
       ValueError: if the text is too short for a window, or for a target, or as
@@ -236,6 +242,7 @@ class Text:
     self.validation_tokens = self.tokenizer.encode(self._end)
     self._first = max(given - 1, 0)
     self._seed = seed
+    self._parts = parts
     self._shape = (batch_size, context)
     total = len(self.train_tokens) + len(self.validation_tokens)
     tokens = f'{total} {self.tokenizer.unit}s'
@@ -255,8 +262,15 @@ class Text:
     """Batch number index, or some of its rows: windows at random places."""
     rng = np.random.default_rng([self._seed, index])
     batch_size, context = self._shape
-    starts = rng.integers(len(self.train_tokens) - context, size=batch_size)
-    return self._windows(self.train_tokens, starts[rows], len(starts[rows]))
+    length = len(self.train_tokens)
+    starts = rng.integers(length - context, size=batch_size)[rows]
+    batch = self._windows(self.train_tokens, starts, len(starts))
+    if not self._parts:
+      return batch
+    places = starts[:, None] + np.arange(context)
+    return batch._replace(
+      part=(places * self._parts // length).astype(np.int32)
+    )
 
   def validation(self, rows: int) -> Validation:
     """All of the end, in consecutive windows; rows says nothing here."""

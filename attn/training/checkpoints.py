@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -94,10 +95,12 @@ class Checkpoints:
       The state, or None if there is no checkpoint.
 
     Raises:
-      UserError: if there are checkpoints and none of them can be read.
+      UserError: if there are checkpoints and none of them can be read, or one
+        is of another architecture or optimiser.
     """
     steps, reason = self.steps(), ''
     for step in reversed(steps):
+      self._check_shapes(step, like)
       reason = self._missing(step)
       state = None if reason else self._read(step, like)
       if state is not None:
@@ -113,6 +116,31 @@ class Checkpoints:
         f'{", ".join(map(str, steps))}); {reason}'
       )
     return None
+
+  def _check_shapes(self, step: int, like: State) -> None:
+    """Raise UserError unless a state has the shapes of another.
+
+    Orbax finds out as well, and tells in pages what it restored into what.
+    """
+    folder = self._path / str(step)
+    kept: Any = (folder / 'state').absolute()
+    try:
+      with finishing_loops():
+        metadata: Any = ocp.StandardCheckpointHandler().metadata(kept)
+      there = _shapes(metadata.tree)
+    # Little is known of a damaged checkpoint; it is refused when it is read.
+    except Exception as error:
+      logging.debug('checkpoint %d: %s', step, error)
+      return
+    here = _shapes(like._asdict())
+    # Parameters say more than what an optimiser keeps of each.
+    for name in sorted(there | here, key=lambda x: (x[:6] != 'params', x)):
+      if there.get(name) != here.get(name):
+        raise UserError(
+          f'checkpoint: {folder} is of another model or optimizer than this '
+          f'run: {name} is {there.get(name, "nothing")} there and '
+          f'{here.get(name, "nothing")} here'
+        )
 
   def _missing(self, step: int) -> str:
     """The first part that a process wrote and that is not there, if any."""
@@ -183,3 +211,10 @@ class Checkpoints:
 
   def _sum(self, state: State) -> int:
     return sum(self._processes.gather(checksum(state))) % 2**64
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='.'): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from attn import modules
 from attn.modules import CausalLM, CausalLMConfig, EncoderDecoderConfig
 from attn.modules.attentions import parse
+from attn.modules.ngram_counts import PARTS
 from attn.modules.sharding import DATA
 from attn.training.batches import Text, ToyLanguage
 from attn.training.config import Config
@@ -35,6 +36,12 @@ def make_data(config: Config) -> ToyLanguage | Text:
   if _pattern(model.attention) == 'prefix':
     given = model.prefix_length
   sizes = (config.seed, config.batch_size, config.context, given)
+  counts = model.get('counts', 0)
+  if counts and config.task != 'text':
+    raise UserError(
+      f'config.model.counts: got {counts}, wanted 0: {config.task} is no text '
+      'that could be counted; --data=PATH names one'
+    )
   if config.task == 'text':
     text = read_text(pathlib.Path(config.data))
     tokenizer = config.tokenizer
@@ -42,7 +49,11 @@ def make_data(config: Config) -> ToyLanguage | Text:
       tokenizer = imported_tokenizer(config.init_from)
     try:
       return Text(
-        text, *sizes, tokenizer=tokenizer, vocab_size=config.vocab_size
+        text,
+        *sizes,
+        tokenizer=tokenizer,
+        vocab_size=config.vocab_size,
+        parts=PARTS if counts else 0,
       )
     except ValueError as error:
       at = 'config.' if str(error).startswith(_OF_CONFIG) else ''

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from attn.modules.ngram_counts import apart
 from attn.training.artifacts import replace_file
 from attn.training.config import Config
 from attn.training.figures import draw_loss_curve
@@ -89,7 +90,7 @@ def _summarise(
     'steps': config.steps,
     'seconds': 0.0,
     **speeds,
-    'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    'parameters': sum(x.size for x in jax.tree.leaves(apart(params)[0])),
     **judged,
   }
 

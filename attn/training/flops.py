@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from attn.modules.ngram_counts import COUNTS
+
 # Of the product that the machine is judged by.
 _SIDE = 1024
 _TRIES = 5
@@ -37,7 +39,7 @@ def training_flops(
   size, layers, width = 0, 0, params['embed']['embedding'].shape[1]
   for path, x in jax.tree_util.tree_leaves_with_path(params):
     names = [part.key for part in path]
-    if x.ndim >= 2 and names[-1] != 'embedding':
+    if x.ndim >= 2 and names[-1] != 'embedding' and names[0] != COUNTS:
       size += x.size
     layers += names[-2:] == ['out', 'kernel'] and names[-3] == 'attention'
   if tied_head:

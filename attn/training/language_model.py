@@ -122,6 +122,7 @@ def _logits(
     batch.inputs,
     segment_ids=batch.segment_ids,
     positions=batch.positions,
+    part=batch.part,
     deterministic=rng is None,
     rngs=None if rng is None else {'dropout': rng},
   )

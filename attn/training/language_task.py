@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
 
+from attn.modules.ngram_counts import COUNTS, count_ngrams
 from attn.modules.sharding import undivided
 from attn.training import language_model
-from attn.training.batches import Batch
+from attn.training.batches import Batch, Text
 from attn.training.config import Config
 from attn.training.devices import mesh_of, using
 from attn.training.experiment import make_data, make_model
@@ -48,21 +50,42 @@ class LanguageTask:
     self.floor = self._validation.floor
     self.nats = functools.partial(language_model.nats, self._model)
     self._capture = self._make_capture()
+    if self._model.config.counts:
+      # While the rest is compiled.
+      self._counting = futures.ThreadPoolExecutor(1).submit(self._count)
 
   def init(self, rng: Array) -> Any:
-    """Fresh parameters, or those that the run begins with."""
+    """Fresh parameters, or those that the run begins with.
+
+    What is read or counted comes in by a callback: as constants it would be
+    compiled into the program.
+    """
 
     def fresh() -> Any:
       return language_model.init(self._model, rng)
 
+    if self._model.config.counts:
+      params = fresh()
+      shapes = jax.eval_shape(lambda: params[COUNTS])
+      params[COUNTS] = jax.pure_callback(self._counting.result, shapes)
+      return params
     if not self._config.get('init_from'):
       return fresh()
-    # A callback: as constants they would be compiled into the program.
     shapes = jax.eval_shape(fresh)
     read = functools.partial(
       imported_params, self._config.init_from, self._model.config
     )
     return jax.pure_callback(read, shapes)
+
+  def _count(self) -> dict[str, np.ndarray]:
+    shape = self._model.config
+    assert isinstance(self._data, Text)
+    return count_ngrams(
+      self._data.train_tokens,
+      shape.vocab_size,
+      longest=shape.counts,
+      rows=shape.count_rows,
+    )
 
   def train_batch(self, index: int, rows: slice = slice(None)) -> Batch:
     """Batch number index, or some of its rows."""
@@ -78,8 +101,12 @@ class LanguageTask:
     )
 
   def evaluate(self, params: Any) -> dict[str, float]:
-    """Loss and what else the validation split knows; how each head looks."""
-    results = language_model.evaluate(self._eval_step, params, self._validation)
+    """Loss and what else the validation split knows."""
+    return language_model.evaluate(self._eval_step, params, self._validation)
+
+  def observe(self, params: Any) -> dict[str, float]:
+    """How widely each head looks."""
+    results = {}
     captured = self._captured(params, self._data.example()[0])
     for layer, heads in enumerate(entropies(captured), 1):
       for head, entropy in enumerate(heads, 1):
@@ -89,8 +116,8 @@ class LanguageTask:
 
   def save(self, run: RunDirectory) -> None:
     """Write the tokenizer."""
-    save_tokenizer(self._data.tokenizer, run.tokenizer)
-    run.seal(run.tokenizer)
+    save = functools.partial(save_tokenizer, self._data.tokenizer)
+    run.write_sealed(run.tokenizer, save)
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
     """Samples, and who attends to whom in a text."""

@@ -200,6 +200,9 @@ class _Fit:
       log = Log(self._run, steps, first, self._task.floor)
     watch = Watch(self._processes, log.say)
     with log, watch, Interrupt() as interrupt, Profile(profile) as trace:
+      if first == 0 and self._config.eval.get('first', False):
+        log.validation(self._line(0, **self._task.evaluate(state.params)))
+        clock = time.monotonic()
       for done, batch in enumerate(batches):
         step = first + (done + 1) * self._at_once
         trace.before(step - first)
@@ -231,6 +234,7 @@ class _Fit:
           line['skipped_steps'] = int(skipped)
         if evaluates:
           results = self._task.evaluate(state.params)
+          results |= self._task.observe(state.params)
           log.validation(self._line(step, **results))
         log.train(self._line(step, **line))
         # Last: what was measured up to a checkpoint must be there with it.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
+from attn.modules.ngram_counts import apart
 from attn.modules.sharding import (
   DATA,
   FSDP,
@@ -44,12 +45,13 @@ def over_rows(total: Sum, mesh: Mesh) -> Sum:
       with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         return total(params, batch, rng)
     specs = _kept(params, mesh)
+    learned, _ = apart(specs)
 
     def of_some(params: Any, batch: Any, rng: Array) -> tuple[Any, Any]:
       rng = jax.random.fold_in(rng, jax.lax.axis_index(axes))
       (value, gradient), other = total(_gather(params, specs), batch, rng)
       scatter = functools.partial(_scatter, axes=axes)
-      gradient = jax.tree.map(scatter, gradient, specs)
+      gradient = jax.tree.map(scatter, gradient, learned)
       value, other = jax.lax.psum((value, other), axes)
       return (value, gradient), other
 
@@ -58,7 +60,7 @@ def over_rows(total: Sum, mesh: Mesh) -> Sum:
       of_some,
       mesh,
       in_specs=(specs, rows, whole),
-      out_specs=((whole, specs), whole),
+      out_specs=((whole, learned), whole),
     )(params, batch, rng)
 
   return of_all

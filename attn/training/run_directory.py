@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -124,10 +125,38 @@ class RunDirectory:
     except (OSError, ValueError) as error:
       raise UserError(f'workdir: {path} cannot be read: {error}') from error
 
-  def seal(self, path: pathlib.Path) -> None:
-    """Remember what a file of the run holds."""
-    seals = self._seals() | {path.name: _digest(path)}
-    replace_file(self._seals_path, json.dumps(seals, indent=2).encode())
+  def write_sealed(
+    self, path: pathlib.Path, write: Callable[[pathlib.Path], None]
+  ) -> None:
+    """Write a file of the run, and remember what it holds.
+
+    Once it is there, it must stay what it is: what was trained with it would
+    mean nothing with another.
+
+    Args:
+      path: Of the file.
+      write: Writes it to a path.
+
+    Raises:
+      UserError: if the run holds another, or was trained with another; nothing
+        is changed then.
+    """
+    expected = self._seals().get(path.name)
+    if expected is not None and path.exists():
+      self.check_seal(path)
+    beside = path.with_name(f'{path.name}.new')
+    write(beside)
+    found = _digest(beside)
+    if expected not in (None, found):
+      beside.unlink()
+      raise UserError(
+        f'config.data: gives another tokenizer than {path}, with which this '
+        'run was trained; choose another --workdir'
+      )
+    beside.replace(path)
+    if expected is None:
+      seals = self._seals() | {path.name: found}
+      replace_file(self._seals_path, json.dumps(seals, indent=2).encode())
 
   def check_seal(self, path: pathlib.Path) -> None:
     """Check that a file holds what it held when it was sealed.
@@ -170,7 +199,8 @@ class RunDirectory:
           lines.append(json.loads(line))
         except json.JSONDecodeError:
           continue
-    lines = [line for line in lines if line['step'] <= step]
+    # At 0 a run begins anew, with the evaluation before its first step.
+    lines = [line for line in lines if 0 < step >= line['step']]
     text = ''.join(json.dumps(line) + '\n' for line in lines)
     replace_file(self.metrics, text.encode())
     return lines

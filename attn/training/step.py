@@ -11,6 +11,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
+from attn.modules.ngram_counts import apart
 from attn.modules.sharding import DATA, ROWS
 from attn.training.devices import (
   beside,
@@ -83,7 +84,8 @@ def first_state(
 ) -> State:
   """The state before the first step."""
   params = init(rng)
-  return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  learned, _ = apart(params)
+  return State(jnp.zeros((), jnp.int32), params, optimizer.init(learned))
 
 
 def make_train_steps(
@@ -202,8 +204,10 @@ def _train_step(
   sums, tokens = total(state.params, batch, rng)
   tokens = jnp.maximum(tokens, 1)
   loss, gradient = jax.tree.map(lambda x: x / tokens, sums)
-  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  learned, counted = apart(state.params)
+  updates, opt_state = optimizer.update(gradient, state.opt_state, learned)
+  learned: Any = optax.apply_updates(learned, updates)
+  params = {**learned, **counted}
   measured = Measured(loss, optax.tree.norm(gradient))
   return State(state.step + 1, params, opt_state), measured
 
@@ -212,21 +216,22 @@ def _total(
   nats: Nats, accumulate: int, params: Any, batch: Any, rng: Array
 ) -> tuple[tuple[Array, Any], Array]:
   """Nats and their gradient, summed over a batch, and its tokens."""
+  learned, counted = apart(params)
 
-  def part_nats(params: Any, part: Any, rng: Array) -> Array:
-    return (nats(params, part, rng) * part.weights).sum()
+  def part_nats(learned: Any, part: Any, rng: Array) -> Array:
+    return (nats({**learned, **counted}, part, rng) * part.weights).sum()
 
   def add_part(carry: Any, part_and_rng: Any) -> tuple[Any, None]:
-    here = jax.value_and_grad(part_nats)(params, *part_and_rng)
+    here = jax.value_and_grad(part_nats)(learned, *part_and_rng)
     return jax.tree.map(jnp.add, carry, here), None
 
   if accumulate == 1:
-    total = jax.value_and_grad(part_nats)(params, batch, rng)
+    total = jax.value_and_grad(part_nats)(learned, batch, rng)
   else:
     parts = jax.tree.map(
       lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch
     )
-    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, learned))
     rngs = jax.random.split(rng, accumulate)
     total, _ = jax.lax.scan(add_part, zero, (parts, rngs))
   return total, batch.weights.sum()

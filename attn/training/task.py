@@ -97,6 +97,10 @@ class Task(Protocol):
     """What is measured between steps; `loss` is one of it."""
     ...
 
+  def observe(self, params: Any) -> dict[str, float]:
+    """What else there is to see between steps, and judges nothing."""
+    ...
+
   def save(self, run: RunDirectory) -> None:
     """Keep what `sample.py` needs beside the config and the parameters."""
     ...

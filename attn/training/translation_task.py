@@ -84,6 +84,11 @@ class TranslationTask:
     """Not counted: the sentences of a batch differ in length."""
     del params
 
+  def observe(self, params: Any) -> dict[str, float]:
+    """Nothing more."""
+    del params
+    return {}
+
   def evaluate(self, params: Any) -> dict[str, float]:
     """Loss, and how many validation sentences come out right, greedily."""
     sums = np.sum(
@@ -106,8 +111,7 @@ class TranslationTask:
       (self._data.source_tokenizer, run.source_tokenizer),
       (self._data.target_tokenizer, run.target_tokenizer),
     ):
-      tokenizer.save(path)
-      run.seal(path)
+      run.write_sealed(path, tokenizer.save)
 
   def exhibit(self, run: RunDirectory, params: Any) -> Exhibits:
     """The test sentences: translations, who looked at whom, and how good."""
