@@ -120,7 +120,7 @@ def test_workdir_of_another_config_refused(trained: pathlib.Path):
 @pytest.mark.parametrize(
   ('field', 'value', 'words'),
   [
-    ('num_layers', 3, ['block_2', 'is nothing there and (8, 8) here']),
+    ('num_layers', 3, ['block_1', 'is nothing there and (8, 8) here']),
     ('mlp_dim', 16, ['params.block_0', 'is (8, 8) there and (8, 16) here']),
   ],
 )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import chex
+import jax
 import numpy as np
 import processes
 import pytest
@@ -78,7 +79,10 @@ def test_each_process_writes_its_share(divided: pathlib.Path):
     for folder in sorted(state.glob('ocdbt.process_*'))
   ]
   assert len(written) == 2
-  assert min(written) > 0.3 * max(written)
+  # Pieces that were written anew while others followed are there as well, as
+  # many as the machine had time for; so a share is not one of their sum.
+  whole = sum(x.nbytes for x in jax.tree.leaves(final_state(divided)))
+  assert min(written) > 0.3 * whole, (written, whole)
 
 
 def test_one_process_goes_on_where_two_were(
