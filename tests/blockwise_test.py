@@ -165,6 +165,29 @@ class SkippingTest(parameterized.TestCase):
 
 
 class MemoryTest(parameterized.TestCase):
+  @parameterized.parameters('mask', 'bias')
+  def test_gradients_copy_no_array_of_all_scores(self, which):
+    length = 4096
+    x = jax.ShapeDtypeStruct((length, 1, 16), jnp.float32)
+    dtype = {'mask': jnp.bool_, 'bias': jnp.float32}[which]
+    array = jax.ShapeDtypeStruct((length, length), dtype)
+    ids = jax.ShapeDtypeStruct((length,), jnp.int32)
+
+    def loss(arrays, array, ids):
+      mask, bias = attn.masks.segments(ids), None
+      if which == 'mask':
+        mask &= attn.masks.dense(array)
+      else:
+        bias = array[None]
+      context = attn.attention(
+        *arrays, mask=mask, bias=bias, implementation='blockwise'
+      )
+      return (context**2).sum()
+
+    compiled = jax.jit(jax.grad(loss)).lower((x, x, x), array, ids).compile()
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    self.assertLess(temporary, array.size * array.dtype.itemsize)
+
   @parameterized.named_parameters(
     ('forward', 0), ('gradient', 1), ('hessian', 2)
   )

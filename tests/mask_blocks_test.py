@@ -341,6 +341,19 @@ class BlocksTest(parameterized.TestCase):
     memory = run.lower(mask).compile().memory_analysis()
     self.assertLess(memory.temp_size_in_bytes, 100 * length)
 
+  def test_no_array_is_copied_whole(self):
+    """Of pieces that begin elsewhere than at 0, or are not all as long."""
+    length, side = 2**12, 300
+
+    @jax.jit
+    def run(array):
+      mask = masks.dense(array).shift(-2, -1)
+      return mask.blocks(length, length, side, side)
+
+    array = jax.ShapeDtypeStruct((length + 2, length + 1), bool)
+    memory = run.lower(array).compile().memory_analysis()
+    self.assertLess(memory.temp_size_in_bytes, array.size / 4)
+
   def test_equal_masks_are_classified_once(self):
     driver.remembered.cache_clear()
     for _ in range(2):

@@ -29,6 +29,9 @@ WITH_ROWS = {
   'not': lambda: ~dense(T, S),
   'and': lambda: masks.causal() & dense(T, S),
   'or': lambda: dense(T, S) | ~dense(N, T, S, seed=1) | masks.causal(),
+  'shifted to later keys': lambda: (~dense(T, S - 2)).shift(0, 2),
+  'shifted to earlier keys': lambda: dense(T, S + 2).shift(0, -2),
+  'shifted twice': lambda: (~dense(N, T, S - 1).shift(0, 2)).shift(0, -1),
   'per head': lambda: masks.per_head([dense(T, S), masks.causal()]),
 }
 WITHOUT = {

@@ -143,8 +143,8 @@ def add_to_rows(
   problem: Problem,
   lane: Lane,
   visit: Callable[[Tile, Any, Any], Any],
-  moving: Callable[[Array, Array], Any],
-  still: Callable[[Array, Array], Any],
+  moving: Callable[[Tile], Any],
+  still: Callable[[Tile], Any],
   state: Any,
 ) -> Any:
   """Visit all tiles; each visit adds to the state of its row.
@@ -157,8 +157,9 @@ def add_to_rows(
     lane: The lane.
     visit: From a tile, what moves and what stands still to what is added to
       the row.
-    moving: From (i, j) to those inputs of a tile that the derivative is along.
-    still: From (i, j) to its other inputs.
+    moving: From a tile to those of its inputs that the derivative is along.
+    still: From a tile, of which may be known only when the program runs whether
+      it is masked, to its other inputs.
     state: Arrays [rows, ...].
 
   Returns:
@@ -175,8 +176,8 @@ def add_to_both(
   problem: Problem,
   lane: Lane,
   visit: Callable[[Tile, Any, Any], Any],
-  moving: Callable[[Array, Array], Any],
-  still: Callable[[Array, Array], Any],
+  moving: Callable[[Tile], Any],
+  still: Callable[[Tile], Any],
   rows: Any,
   columns: Any,
 ) -> Any:
@@ -199,16 +200,16 @@ def add_to_both(
   start = (rows, columns)
   shapes = jax.tree.map(lambda x: x[0], start)
 
-  def add(state: Any, i: Array, j: Array, visit_one: Any) -> Any:
+  def add(state: Any, tile: Tile, visit_one: Any) -> Any:
     def again(i: Array, j: Array, moving: Any) -> Any:
-      return visit_one(i, j, moving, still(i, j))
+      return visit_one(i, j, moving, still(tile._replace(i=i, j=j)))
 
     # A loop itself keeps XLA from merging the two computations.
     again = jax.checkpoint(again, prevent_cse=not looped)
-    added = again(i, j, moving(i, j))
+    added = again(tile.i, tile.j, moving(tile))
     rows, columns = (
       jax.tree.map(functools.partial(_add, i=index), *pair)
-      for *pair, index in zip(state, added, (i, j))
+      for *pair, index in zip(state, added, (tile.i, tile.j))
     )
     return rows, columns
 
@@ -223,11 +224,11 @@ def add_to_both(
   for listed, masked in ((plan.partial, True), (plan.full, False)):
     if len(listed) == 1:
       i, j = (jnp.int32(x) for x in listed[0])
-      state = add(state, i, j, branch(masked))
+      state = add(state, Tile(i, j, masked), branch(masked))
     elif listed:
 
       def body(state: Any, ij: Array, masked: bool = masked) -> Any:
-        return add(state, ij[0], ij[1], branch(masked)), None
+        return add(state, Tile(ij[0], ij[1], masked), branch(masked)), None
 
       state, _ = jax.lax.scan(body, state, jnp.array(listed, jnp.int32))
   if plan.undecided:
@@ -252,7 +253,8 @@ def _add_undecided(
     def visit_one(*inputs: Any) -> Any:
       return jax.lax.switch(kind.astype(jnp.int32), branches, *inputs)
 
-    return add(state, ij[0], ij[1], visit_one), None
+    tile = Tile(ij[0], ij[1], kind == masks.PARTIAL)
+    return add(state, tile, visit_one), None
 
   listed = jnp.array(plan.undecided, jnp.int32)
   return jax.lax.scan(body, state, (listed, classes))[0]

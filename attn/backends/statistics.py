@@ -199,8 +199,8 @@ def _sums(
     mass = received.sum(1).reshape(-1)
     return ((weights * surprise).sum(-1), top.sum(-1)), mass
 
-  def nothing(i: Array, j: Array) -> None:
-    del i, j
+  def nothing(tile: tiles.Tile) -> None:
+    del tile
 
   of_rows = jnp.zeros(rows.shift.shape, dtype)
   of_columns = jnp.zeros((plan.columns, problem.groups * plan.block_k), dtype)

@@ -113,24 +113,30 @@ def tangent_of_lane(
   raw = differential(lane, lane_dot)
   value_t = jnp.swapaxes(lane.value, 1, 2)
 
-  def moving(i: Array, j: Array) -> Any:
-    where = tiles.Tile(i, j, False)
+  def moving(tile: tiles.Tile) -> Any:
     return (
-      raw.moving(i, j),
-      pick(lane_dot.value, j),
-      tiles.bias_in(problem, others, lane, lane_dot.bias, where),
+      raw.moving(tile.i, tile.j),
+      pick(lane_dot.value, tile.j),
+      tiles.bias_in(problem, others, lane, lane_dot.bias, tile),
       floats_dot.score_mod,
     )
 
-  def still(i: Array, j: Array) -> Any:
-    return raw.still(i, j), tiles.at(value_t, j), tiles.at(output.shift, i)
+  def still(tile: tiles.Tile) -> Any:
+    # What is as large as all tiles is cut here: a visit that is chosen among
+    # others would keep, for its derivative, the whole of what it reads.
+    bias = tiles.bias_in(problem, others, lane, lane.bias, tile)
+    allowed = tiles.allowed_in(problem, others, lane, tile)
+    value, shift = tiles.at(value_t, tile.j), tiles.at(output.shift, tile.i)
+    return raw.still(tile.i, tile.j), value, shift, bias, allowed
 
   def visit(tile: tiles.Tile, moving: Any, still: Any) -> Any:
     raw_moving, value_dot, *change_dot = moving
-    raw_still, value_t, shift = still
+    raw_still, value_t, shift, bias, allowed = still
     pair = raw.pair(raw_moving, raw_still)
+    allowed = allowed if tile.masked else None
     weights, scores_dot = _weights(
-      problem, floats, others, lane, shift, tile, pair, change_dot
+      *(problem, floats, others, lane, shift),
+      *(tile, pair, bias, allowed, change_dot),
     )
     kept = tiles.kept_in(problem, others, lane, tile)
     moved = weights * scores_dot
@@ -164,6 +170,8 @@ def _weights(
   shift: Array,
   tile: tiles.Tile,
   pair: tuple[Array, Array],
+  bias: Array | None,
+  allowed: Array | None,
   change_dot: Any,
 ) -> tuple[Array, Array]:
   """exp(score - shift) of a tile, 0 where hidden, and the scores' tangent.
@@ -173,7 +181,6 @@ def _weights(
   flat = pair[0].shape
   grouped = (problem.plan.block_k, problem.groups, problem.plan.block_q)
   scores, scores_dot = (x.reshape(grouped) for x in pair)
-  allowed = tiles.allowed_in(problem, others, lane, tile)
   visible = None if allowed is None else jnp.moveaxis(allowed, 2, 0)
   if problem.changes:
     scores, scores_dot = _changed(
@@ -182,6 +189,7 @@ def _weights(
       others,
       lane,
       tile,
+      bias,
       allowed,
       (scores, scores_dot),
       change_dot,
@@ -202,13 +210,13 @@ def _changed(
   others: Others,
   lane: Lane,
   tile: tiles.Tile,
+  bias: Array | None,
   allowed: Array | None,
   pair: tuple[Array, Array],
   change_dot: Any,
 ) -> tuple[Array, Array]:
   """Scores after score_mod and bias, and their tangent; keys first."""
   scores, scores_dot = pair
-  bias = tiles.bias_in(problem, others, lane, lane.bias, tile)
   bias_dot, mod_dot = change_dot
   mod_dot = mod_dot or [None] * len(floats.score_mod)
   tangents = (

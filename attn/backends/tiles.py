@@ -21,12 +21,13 @@ class Tile(NamedTuple):
   Attributes:
     i: int32, row of tiles.
     j: int32, column of tiles.
-    masked: Static; False where the mask allows everything.
+    masked: False where the mask allows everything; a bool, or known only when
+      the program runs.
   """
 
   i: Array
   j: Array
-  masked: bool
+  masked: bool | Array
 
 
 def visible_scores(
@@ -62,8 +63,20 @@ def allowed_in(
   problem: Problem, others: Others, lane: Lane, tile: Tile
 ) -> Array | None:
   """What the mask allows, bool[G, block_q, block_k]; None for everything."""
-  if not tile.masked:
-    return None
+  if isinstance(tile.masked, bool):
+    return _evaluate(problem, others, lane, tile) if tile.masked else None
+  shape = _shape(problem)
+
+  def evaluate() -> Array:
+    allowed = _evaluate(problem, others, lane, tile)
+    return jnp.ones(shape, bool) if allowed is None else allowed
+
+  return jax.lax.cond(tile.masked, evaluate, lambda: jnp.ones(shape, bool))
+
+
+def _evaluate(
+  problem: Problem, others: Others, lane: Lane, tile: Tile
+) -> Array | None:
   shape = _shape(problem)
   real = None
   place = _place(problem, others, lane, tile)

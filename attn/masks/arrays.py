@@ -158,15 +158,14 @@ class Dense(Mask):
       # Its entries are as quick to look at.
       return super()._facts(region, ask)
     some = every = self._full
-    array = numpy_or_jax(some)
     for axis, first, last in (
       (2, region.q_first, region.q_last),
       (3, region.k_first, region.k_last),
     ):
       if some.shape[axis] != 1:
         first, last = first.ravel(), last.ravel()
-        some = _cut(some, axis, first, last, array).any(axis + 1)
-        every = _cut(every, axis, first, last, array).all(axis + 1)
+        some = _reduced('any', some, axis, first, last)
+        every = _reduced('all', every, axis, first, last)
     return exactly(some, every)
 
   def _dense(self, shape: Shape) -> Array:
@@ -320,16 +319,32 @@ def _holders(ids: np.ndarray, row: np.ndarray, index: np.ndarray) -> np.ndarray:
   return holders
 
 
-def _cut(
-  x: Any, axis: int, first: np.ndarray, last: np.ndarray, array: Any
+def _reduced(
+  kind: str, x: Any, axis: int, first: np.ndarray, last: np.ndarray
 ) -> Any:
-  """One axis in pieces from first to last: [..., pieces, longest, ...]."""
-  edges = np.linspace(0, x.shape[axis], len(first) + 1)
+  """Any or all of one axis in pieces, each from first to last."""
+  size = x.shape[axis]
+  edges = np.linspace(0, size, len(first) + 1)
   if np.array_equal(first, edges[:-1]) and np.array_equal(last + 1, edges[1:]):
-    # An index would copy the array, which may be most of the memory.
     shape = (*x.shape[:axis], len(first), -1, *x.shape[axis + 1 :])
-    return x.reshape(shape)
-  return array.take(x, span(first, last, array), axis, mode='clip')
+    return getattr(x.reshape(shape), kind)(axis + 1)
+  if numpy_or_jax(x) is np or first.min() < 0 or last.max() >= size:
+    array = numpy_or_jax(x)
+    pieces = array.take(x, span(first, last, array), axis, mode='clip')
+    return getattr(pieces, kind)(axis + 1)
+  # All pieces at once would be a copy of what may be most of the memory.
+  width = int((last - first).max()) + 1
+  sides = [-1 if i == axis else 1 for i in range(x.ndim)]
+
+  def of_piece(edges: Array) -> Array:
+    start = jnp.minimum(edges[0], size - width)
+    piece = jax.lax.dynamic_slice_in_dim(x, start, width, axis)
+    index = start + jnp.arange(width, dtype=jnp.int32)
+    inside = ((index >= edges[0]) & (index <= edges[1])).reshape(sides)
+    return getattr(jnp.where(inside, piece, kind == 'all'), kind)(axis)
+
+  pieces = jax.lax.map(of_piece, jnp.stack([first, last], 1).astype(jnp.int32))
+  return jnp.moveaxis(pieces, 0, axis)
 
 
 def _pad(x: Array, lengths: dict[int, int]) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from attn.masks.arrays import Dense
 from attn.masks.base import Extents, Mask, Start, value
-from attn.masks.combine import And, Not, Or
+from attn.masks.combine import And, Not, Or, Shift
 from attn.masks.heads import PerHead
 
 Array = jax.Array
@@ -25,7 +25,8 @@ Array = jax.Array
 class DenseRows(Mask):
   """Rows of a `dense` mask, as tiles of a device want them.
 
-  Only for `tile`, at the start of one of these rows of tiles.
+  Only for `tile`, at the start of one of these rows of tiles, and for queries
+  in them.
 
   Attributes:
     array: bool[B|1, N|1, rows * block_q, S|1].
@@ -40,6 +41,13 @@ class DenseRows(Mask):
     """Those of the whole, as far as a part tells."""
     b, n, _, k = (None if size == 1 else size for size in self.array.shape)
     return (b, n, None, k)
+
+  def __call__(self, b: Array, n: Array, q: Array, k: Array) -> Array:
+    """Look the answer up."""
+    block_q = self.array.shape[2] // self.starts.size
+    within = jnp.asarray(q)[..., None] - self.starts
+    row = ((within >= 0) & (within < block_q)).argmax(-1).astype(jnp.int32)
+    return Dense(self.array)(b, n, row * block_q + q - self.starts[row], k)
 
   def padded(self, num_queries: int, num_keys: int) -> Mask:
     """The array padded along the keys."""
@@ -57,8 +65,8 @@ def over_dense(
 ) -> Mask:
   """Replace what has a row for each query.
 
-  What is shifted is left: its rows are not those of the queries, and so parts
-  of it would not be those of a device's queries.
+  What is shifted along the queries is left: its rows are not those of the
+  queries, and so parts of it would not be those of a device's queries.
 
   Args:
     mask: Any mask.
@@ -72,7 +80,8 @@ def over_dense(
     shape = mask.array.shape
     is_divided = len(shape) > 1 and shape[-2] == num_queries > 1
     return replace(mask) if is_divided else mask
-  if not isinstance(mask, And | Or | Not | PerHead):
+  is_moved = isinstance(mask, Shift) and mask.queries != 0
+  if is_moved or not isinstance(mask, And | Or | Not | PerHead | Shift):
     return mask
   again = functools.partial(
     over_dense, num_queries=num_queries, replace=replace
