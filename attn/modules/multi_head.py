@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from attn.additive import additive_attention
 from attn.backends.kept import attend_to_finite
 from attn.call import ScoreMod
-from attn.dispatch import attention
 from attn.heads import merge_heads, split_heads
 from attn.masks import Mask
 from attn.mods import compose
 from attn.modules.cache import KeyValueCache
 from attn.modules.calls import show_call, weights_of
 from attn.modules.linear import Linear, LinearWeights, side_by_side
+from attn.modules.mesh_attention import mesh_attention
 from attn.modules.relative_bias import RelativeBias
 from attn.modules.sharding import constrain
 from attn.positions import apply_rope
@@ -230,13 +230,9 @@ class MultiHeadAttention(nn.Module):
       key = query
     else:
       query, key, value = side_by_side(x, [make_query, make_key, make_value])
-    # Every query asks all keys: where tokens are divided, keys are gathered.
-    query = constrain(
-      split_heads(query, heads), 'batch', 'length', 'heads', None
-    )
-    key, value = (
-      constrain(split_heads(x, kv_heads), 'batch', None, 'heads', None)
-      for x in (key, value)
+    query, key, value = (
+      constrain(split_heads(x, number), 'batch', 'length', 'heads', None)
+      for x, number in ((query, heads), (key, kv_heads), (value, kv_heads))
     )
     if self.qk_norm:
       epsilon = self.norm_epsilon
@@ -292,7 +288,7 @@ class MultiHeadAttention(nn.Module):
     options['implementation'] = self.implementation
     if self.sigmoid_of is None:
       options['sink'] = self._sink()
-      attend = functools.partial(attention, query, key, **options)
+      attend = functools.partial(mesh_attention, query, key, **options)
       show_call(self, attend, query, key, **options)
       return attend
     shift = -math.log(self.sigmoid_of)

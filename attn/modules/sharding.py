@@ -3,7 +3,7 @@
   data       rows of a batch; parameters are whole on every device
   fsdp       rows of a batch, and parameters, which are gathered to be used
   tensor     heads, the width inside the feed-forward, the vocabulary
-  sequence   the tokens of a row; attention gathers keys and values
+  sequence   the tokens of a row; keys and values go around in attention
 
 A size that an axis does not divide stays whole.
 """
@@ -103,7 +103,7 @@ def path_name(path: Any) -> str:
 
 def divides(name: str) -> bool:
   """Whether the mesh in use divides axes that count `name`; see ACTIVATIONS."""
-  return bool(_axes(name, jax.sharding.get_abstract_mesh()))
+  return bool(axes_of(name))
 
 
 def constrain(x: Array, *names: str | None) -> Array:
@@ -125,7 +125,7 @@ def constrain(x: Array, *names: str | None) -> Array:
   mesh = jax.sharding.get_abstract_mesh()
   names = names[-x.ndim :]
   sizes = x.shape[x.ndim - len(names) :]
-  axes = [_axes(name, mesh, size) for name, size in zip(names, sizes)]
+  axes = [axes_of(name, size) for name, size in zip(names, sizes)]
   if not any(axes):
     return x
   before = [PartitionSpec.UNCONSTRAINED] * (x.ndim - len(names))
@@ -143,10 +143,17 @@ def undivided(x: Array) -> Array:
   )
 
 
-def _axes(
-  name: str | None, mesh: Any, size: int | None = None
-) -> tuple[str, ...]:
-  """Of a mesh, what divides an axis that counts `name`."""
+def axes_of(name: str | None, size: int | None = None) -> tuple[str, ...]:
+  """What divides an axis of an activation, on the mesh in use.
+
+  Args:
+    name: What the axis counts, see ACTIVATIONS; None for nothing.
+    size: How many it counts; None for as many as can be divided.
+
+  Returns:
+    Axes of the mesh, none where they do not divide the size.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
   if name is None or mesh.empty:
     return ()
   left = dict(zip(mesh.axis_names, mesh.axis_types))
