@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 import pathlib
 
 import jax
@@ -11,6 +12,11 @@ import pytest
 # PyTorch is for benchmarks, and not everywhere.
 if importlib.util.find_spec('torch') is None:
   collect_ignore = ['benchmarks/torch_language_model.py']
+
+# Most of the time goes by in compiling what runs once: the same programs of
+# XLA, but with less done to their machine code.
+_LESS = '--xla_llvm_disable_expensive_passes=true'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_LESS}'
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 # So that two may share what a run computes; see `attn.training.devices`.

@@ -44,9 +44,9 @@ def mesh_attention(
     >>> mesh_attention(x, x, x, is_causal=True).shape
     (2, 3, 2, 4)
   """
-  lengths = query.shape[-3], key.shape[-3]
+  lengths = query.shape[-3:-2] + key.shape[-3:-2]
   divided = all(axes_of('length', length) for length in lengths)
-  if implementation is None and divided:
+  if implementation is None and divided and len(lengths) == 2:
     return ring_attention(
       query,
       key,
