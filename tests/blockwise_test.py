@@ -164,6 +164,16 @@ class SkippingTest(parameterized.TestCase):
     np.testing.assert_array_equal(causal[:2], 0)
 
 
+class PaddingTest(parameterized.TestCase):
+  @parameterized.parameters((1, 1), (2, 3), (4, 5))
+  def test_one_tile_that_is_larger_than_the_call(self, t, s):
+    """What fills it up is hidden also from a mask that is written out."""
+    mask = masks.between_chunks(masks.causal(), 8)
+    call = prepare(**qkv((2,), t, s, 2, 2), mask=mask)
+    exact = blockwise.blockwise(call)
+    assert_close(blockwise.blockwise(call, (5, 7)), exact)
+
+
 class MemoryTest(parameterized.TestCase):
   @parameterized.parameters('mask', 'bias')
   def test_gradients_copy_no_array_of_all_scores(self, which):

@@ -104,17 +104,18 @@ def silence(cotangent, rows):
   return jnp.where(rows[..., None], 0, context), jnp.where(rows, 0, residual)
 
 
-def assert_close(actual, expected, tolerance=2e-6):
-  """Equal up to `tolerance`, relative to the largest number of each array.
+def assert_close(actual, expected, tolerance=2e-6, size=None):
+  """Equal up to `tolerance`, relative to `size`, that of what is summed up.
 
-  Rounding errors of a sum are proportional to its terms, not to its value.
+  Rounding errors of a sum are proportional to its terms, not to its value.  If
+  None, the largest number of each array stands for them.
   """
 
   def compare(actual, expected):
     actual, expected = np.float64(actual), np.float64(expected)
     chex.assert_equal_shape([actual, expected])
     largest = np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
-    atol = tolerance * largest
+    atol = tolerance * (largest if size is None else max(size, 1e-3))
     chex.assert_trees_all_close(actual, expected, rtol=0, atol=atol)
 
   jax.tree.map(compare, actual, expected)

@@ -98,6 +98,15 @@ class TilesTest(parameterized.TestCase):
       self.assertEqual([x.shape for x in leaves], shapes)
     self.assertEqual(masks.causal().padded(8, 9), masks.causal())
 
+  def test_parts_may_be_padded_to_other_lengths(self):
+    ids, key_ids = jnp.zeros(5, int), jnp.zeros(6, int)
+    tree = masks.tree(jnp.array([-1, 0, 1, 1, 0, 4])).shift(-1, 0)
+    one = (masks.segments(ids, key_ids) & tree).shift(0, 1)
+    for mask in (one, ~one, masks.per_head([one, masks.causal()])):
+      written = np.broadcast_to(mask.dense(5, 7), (1, 2, 5, 7))
+      tile = mask.padded(8, 8).tile(0, 0, 1, 2, 3, 4)
+      np.testing.assert_array_equal(tile, written[0, 0, 1:4, 2:6])
+
   def test_a_tile_of_an_array_is_cut_out(self):
     # A gather would take longer than attention itself.
     mask = masks.dense(jnp.ones((64, 64), bool)) & masks.causal()

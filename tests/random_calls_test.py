@@ -156,9 +156,13 @@ class RandomCallsTest(parameterized.TestCase):
     (context, residual), gradients, keep = compile_fast(run)(floats)
     oracle = call.oracle(floats, keep)
     expected = oracle.gradients(_flat(given[0], 3), _flat(given[1], 2))
+    sizes = dict.fromkeys(floats)
     if 'scale' in floats:
       # Scaling the queries is scaling the scores.
-      expected['scale'] = np.sum(expected['query'] * oracle.query) / call.scale
+      parts = expected['query'] * oracle.query / call.scale
+      expected['scale'] = np.sum(parts)
+      # Of either sign: what is rounded is as large as all of them.
+      sizes['scale'] = np.abs(parts).sum()
     exact = 1e-13 if call.dtype == 'float64' else 2e-6
     self.assertEqual(context.dtype, call.dtype)
     assert_close(_flat(context, 3), oracle.context, _rounded(context, exact))
@@ -166,7 +170,8 @@ class RandomCallsTest(parameterized.TestCase):
     for name, gradient in gradients.items():
       self.assertEqual(gradient.dtype, floats[name].dtype)
       wanted = expected[name].reshape(gradient.shape)
-      assert_close(gradient, wanted, _rounded(gradient, 2 * exact))
+      tolerance = _rounded(gradient, 2 * exact)
+      assert_close(gradient, wanted, tolerance, size=sizes[name])
 
 
 def _rounded(x, tolerance):

@@ -3,8 +3,8 @@
 `make test` tries more than 2,500.  More than 25,000:
 
   ATTN_HYPOTHESIS_SCALE=10 .venv/bin/python -m pytest -n 2 \\
-    tests/mask_blocks_test.py tests/random_calls_test.py \\
-    tests/random_values_test.py
+    tests/mask_blocks_test.py tests/mask_tiles_test.py \\
+    tests/random_calls_test.py tests/random_values_test.py
 """
 
 import os

@@ -90,10 +90,11 @@ def _evaluate(
     return real
   written = written_mask(problem, others)
   if written is not None:
-    return jnp.asarray(written)[None]
-  first = (place.q, place.k)
-  of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))
-  allowed = of_heads(place.n)
+    allowed = jnp.asarray(written)[None]
+  else:
+    first = (place.q, place.k)
+    of_heads = jax.vmap(lambda n: mask.tile(place.b, n, *first, *shape[1:]))
+    allowed = of_heads(place.n)
   return allowed if real is None else allowed & real
 
 

@@ -133,7 +133,7 @@ class Shift(Mask):
     array = numpy_or_jax(q, k)
     allowed = array.ones((), bool)
     rows, columns = self._moves_in
-    if 0 in self.inner.extents[2:]:
+    if _is_nowhere(self.inner):
       return allowed & (q < q)
     if rows:
       q, allowed = array.maximum(q, 0), allowed & (q >= 0)
@@ -154,7 +154,7 @@ class Shift(Mask):
 
   def _facts(self, region: Region, ask: Ask) -> Facts:
     moved = region.moved(self.queries, self.keys)
-    if 0 in self.inner.extents[2:]:
+    if _is_nowhere(self.inner):
       return exactly(np.zeros(region.shape, bool), np.zeros((), bool))
     rows, columns = self._moves_in
     some, every = np.ones((), bool), np.ones((), bool)
@@ -172,10 +172,22 @@ class Shift(Mask):
     )
 
   def _tile(self, start: Start, size: tuple[int, int]) -> Array:
-    if any(self._moves_in) or 0 in self.inner.extents[2:]:
+    if any(self._moves_in) or _is_nowhere(self.inner):
       return super()._tile(start, size)  # part of it is outside the mask
     b, n, q, k = start
     return self.inner._tile((b, n, q - self.queries, k - self.keys), size)
+
+
+def _is_nowhere(mask: Mask) -> bool:
+  """Whether an array of the mask has no entry to look at.
+
+  Asked of its arrays one by one: when it is padded they differ in length.
+  """
+  if isinstance(mask, Shift):
+    return False  # it sees to that itself
+  found = [getattr(mask, name) for name in mask.parts]
+  parts = [part for x in found for part in (x if type(x) is tuple else (x,))]
+  return any(map(_is_nowhere, parts)) if parts else 0 in mask.extents[2:]
 
 
 @value(numbers=('starts',))
