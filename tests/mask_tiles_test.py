@@ -107,6 +107,16 @@ class TilesTest(parameterized.TestCase):
       tile = mask.padded(8, 8).tile(0, 0, 1, 2, 3, 4)
       np.testing.assert_array_equal(tile, written[0, 0, 1:4, 2:6])
 
+  def test_what_is_moved_out_and_back_is_not_looked_at(self):
+    for mask in (
+      masks.tree(jnp.array([-1])).shift(0, -1),
+      masks.between_chunks(masks.dense(jnp.ones((1, 1, 2), bool)), 2),
+    ):
+      length = mask.extents[3] or 0
+      moved = mask.shift(0, -length).shift(0, 1)
+      np.testing.assert_array_equal(moved.dense(1, 1), False)
+      np.testing.assert_array_equal(moved.blocks(1, 1, 1, 1), masks.EMPTY)
+
   def test_a_tile_of_an_array_is_cut_out(self):
     # A gather would take longer than attention itself.
     mask = masks.dense(jnp.ones((64, 64), bool)) & masks.causal()

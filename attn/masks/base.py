@@ -19,6 +19,10 @@ Array = jax.Array
 # size will do.
 Extents = tuple[int | None, int | None, int | None, int | None]
 
+# Query and key length that each array of a mask fixes.  They differ in length
+# when they are padded.
+Lengths = tuple[tuple[int | None, ...], ...]
+
 # [B, N, T, S], to be written out.
 Shape = tuple[int, int, int, int]
 # Of a tile: batch element, head, first query, first key; any may be traced.
@@ -296,6 +300,10 @@ class Mask:
         () if heads is None else region.n.shape,
       )
     )
+
+  @property
+  def _lengths(self) -> Lengths:
+    return (self.extents[2:],)
 
   def _dense(self, shape: Shape) -> Array:
     ranges = jnp.ogrid[tuple(slice(size) for size in shape)]

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 from attn.masks.arguments import whole
-from attn.masks.base import Ask, Extents, Mask, value
+from attn.masks.base import Ask, Extents, Lengths, Mask, value
 from attn.masks.facts import Facts, Region
 from attn.masks.positional import causal, chunked, prefix
 
@@ -26,6 +26,13 @@ class BetweenChunks(Mask):
     q = None if q is None else q * self.size
     k = None if k is None else k * self.size
     return (b, n, q, k)
+
+  @property
+  def _lengths(self) -> Lengths:
+    return tuple(
+      tuple(None if x is None else x * self.size for x in pair)
+      for pair in self.inner._lengths
+    )
 
   @property
   def starts_at_zero(self) -> tuple[bool, bool]:

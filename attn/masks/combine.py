@@ -5,7 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 
-from attn.masks.base import Ask, Extents, Mask, Shape, Start, value
+from attn.masks.base import (
+  Ask,
+  Extents,
+  Lengths,
+  Mask,
+  Shape,
+  Start,
+  value,
+)
 from attn.masks.facts import Facts, Region, exactly, numpy_or_jax
 
 Array = jax.Array
@@ -27,6 +35,10 @@ class _Pair(Mask):
   def starts_at_zero(self) -> tuple[bool, bool]:
     """Whether either mask does."""
     return either(self.left, self.right)
+
+  @property
+  def _lengths(self) -> Lengths:
+    return self.left._lengths + self.right._lengths
 
   def padded(self, num_queries: int, num_keys: int) -> Mask:
     """Both padded."""
@@ -84,6 +96,10 @@ class Not(Mask):
     return self.inner.extents
 
   @property
+  def _lengths(self) -> Lengths:
+    return self.inner._lengths
+
+  @property
   def starts_at_zero(self) -> tuple[bool, bool]:
     """Whether the mask does."""
     return self.inner.starts_at_zero
@@ -133,7 +149,7 @@ class Shift(Mask):
     array = numpy_or_jax(q, k)
     allowed = array.ones((), bool)
     rows, columns = self._moves_in
-    if _is_nowhere(self.inner):
+    if self._is_nowhere:
       return allowed & (q < q)
     if rows:
       q, allowed = array.maximum(q, 0), allowed & (q >= 0)
@@ -147,6 +163,19 @@ class Shift(Mask):
     return Shift(self.inner.padded(*size), self.queries, self.keys)
 
   @property
+  def _lengths(self) -> Lengths:
+    moves = (self.queries, self.keys)
+    return tuple(
+      tuple(None if x is None else max(x + y, 0) for x, y in zip(pair, moves))
+      for pair in self.inner._lengths
+    )
+
+  @property
+  def _is_nowhere(self) -> bool:
+    """Whether an array of what is moved has no entry to look at."""
+    return any(0 in pair for pair in self.inner._lengths)
+
+  @property
   def _moves_in(self) -> tuple[bool, bool]:
     """Whether rows, and columns, move in that the mask does not have."""
     rows, columns = self.inner.starts_at_zero
@@ -154,7 +183,7 @@ class Shift(Mask):
 
   def _facts(self, region: Region, ask: Ask) -> Facts:
     moved = region.moved(self.queries, self.keys)
-    if _is_nowhere(self.inner):
+    if self._is_nowhere:
       return exactly(np.zeros(region.shape, bool), np.zeros((), bool))
     rows, columns = self._moves_in
     some, every = np.ones((), bool), np.ones((), bool)
@@ -172,22 +201,10 @@ class Shift(Mask):
     )
 
   def _tile(self, start: Start, size: tuple[int, int]) -> Array:
-    if any(self._moves_in) or _is_nowhere(self.inner):
+    if any(self._moves_in) or self._is_nowhere:
       return super()._tile(start, size)  # part of it is outside the mask
     b, n, q, k = start
     return self.inner._tile((b, n, q - self.queries, k - self.keys), size)
-
-
-def _is_nowhere(mask: Mask) -> bool:
-  """Whether an array of the mask has no entry to look at.
-
-  Asked of its arrays one by one: when it is padded they differ in length.
-  """
-  if isinstance(mask, Shift):
-    return False  # it sees to that itself
-  found = [getattr(mask, name) for name in mask.parts]
-  parts = [part for x in found for part in (x if type(x) is tuple else (x,))]
-  return any(map(_is_nowhere, parts)) if parts else 0 in mask.extents[2:]
 
 
 @value(numbers=('starts',))

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn.masks.arguments import is_traced
-from attn.masks.base import Ask, Extents, Mask, Shape, Start, value
+from attn.masks.base import (
+  Ask,
+  Extents,
+  Lengths,
+  Mask,
+  Shape,
+  Start,
+  value,
+)
 from attn.masks.combine import either, join
 from attn.masks.facts import Facts, Region, numpy_or_jax
 
@@ -28,6 +36,10 @@ class PerHead(Mask):
     """What the masks fix, and as many heads as there are masks."""
     own: Extents = (None, len(self.masks), None, None)
     return functools.reduce(join, (x.extents for x in self.masks), own)
+
+  @property
+  def _lengths(self) -> Lengths:
+    return tuple(x for mask in self.masks for x in mask._lengths)
 
   @property
   def starts_at_zero(self) -> tuple[bool, bool]:
