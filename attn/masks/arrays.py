@@ -22,6 +22,8 @@ Array = jax.Array
 
 # Different ids compared at once when blocks are compared by their sets.
 _IDS_TOGETHER = 4096
+# Entries along an axis that are looked at at once.
+_ENTRIES_TOGETHER = 64
 
 
 @value(arrays=('key_lengths', 'query_lengths'))
@@ -333,7 +335,10 @@ def _reduced(
     pieces = array.take(x, span(first, last, array), axis, mode='clip')
     return getattr(pieces, kind)(axis + 1)
   # All pieces at once would be a copy of what may be most of the memory.
-  width = int((last - first).max()) + 1
+  width = min(int((last - first).max()) + 1, _ENTRIES_TOGETHER)
+  parts = np.arange(0, int((last - first).max()) + 1, width)
+  starts = first[:, None] + parts
+  ends = np.minimum(starts + width - 1, last[:, None])
   sides = [-1 if i == axis else 1 for i in range(x.ndim)]
 
   def of_piece(edges: Array) -> Array:
@@ -343,8 +348,10 @@ def _reduced(
     inside = ((index >= edges[0]) & (index <= edges[1])).reshape(sides)
     return getattr(jnp.where(inside, piece, kind == 'all'), kind)(axis)
 
-  pieces = jax.lax.map(of_piece, jnp.stack([first, last], 1).astype(jnp.int32))
-  return jnp.moveaxis(pieces, 0, axis)
+  edges = jnp.stack([starts.ravel(), ends.ravel()], 1).astype(jnp.int32)
+  found = jax.lax.map(of_piece, edges)
+  found = getattr(found.reshape(*starts.shape, *found.shape[1:]), kind)(1)
+  return jnp.moveaxis(found, 0, axis)
 
 
 def _pad(x: Array, lengths: dict[int, int]) -> Array:
