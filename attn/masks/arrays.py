@@ -334,24 +334,30 @@ def _reduced(
     array = numpy_or_jax(x)
     pieces = array.take(x, span(first, last, array), axis, mode='clip')
     return getattr(pieces, kind)(axis + 1)
-  # All pieces at once would be a copy of what may be most of the memory.
-  width = min(int((last - first).max()) + 1, _ENTRIES_TOGETHER)
-  parts = np.arange(0, int((last - first).max()) + 1, width)
-  starts = first[:, None] + parts
-  ends = np.minimum(starts + width - 1, last[:, None])
+  # All pieces at once would be a copy of what may be most of the memory, and
+  # so would be one piece of a long row.
+  longest = int((last - first).max()) + 1
+  width = min(longest, _ENTRIES_TOGETHER)
   sides = [-1 if i == axis else 1 for i in range(x.ndim)]
+  nothing = kind == 'all'
+  join = jnp.logical_and if kind == 'all' else jnp.logical_or
 
   def of_piece(edges: Array) -> Array:
-    start = jnp.minimum(edges[0], size - width)
-    piece = jax.lax.dynamic_slice_in_dim(x, start, width, axis)
-    index = start + jnp.arange(width, dtype=jnp.int32)
-    inside = ((index >= edges[0]) & (index <= edges[1])).reshape(sides)
-    return getattr(jnp.where(inside, piece, kind == 'all'), kind)(axis)
+    def add(i: Array, found: Array) -> Array:
+      at = edges[0] + i * width
+      start = jnp.minimum(at, size - width)
+      piece = jax.lax.dynamic_slice_in_dim(x, start, width, axis)
+      index = start + jnp.arange(width, dtype=jnp.int32)
+      inside = ((index >= at) & (index <= edges[1])).reshape(sides)
+      piece = jnp.where(inside, piece, nothing)
+      return join(found, getattr(piece, kind)(axis))
 
-  edges = jnp.stack([starts.ravel(), ends.ravel()], 1).astype(jnp.int32)
-  found = jax.lax.map(of_piece, edges)
-  found = getattr(found.reshape(*starts.shape, *found.shape[1:]), kind)(1)
-  return jnp.moveaxis(found, 0, axis)
+    shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+    steps = -(-longest // width)
+    return jax.lax.fori_loop(0, steps, add, jnp.full(shape, nothing))
+
+  pieces = jax.lax.map(of_piece, jnp.stack([first, last], 1).astype(jnp.int32))
+  return jnp.moveaxis(pieces, 0, axis)
 
 
 def _pad(x: Array, lengths: dict[int, int]) -> Array:
