@@ -330,8 +330,8 @@ def _reduced(
   if np.array_equal(first, edges[:-1]) and np.array_equal(last + 1, edges[1:]):
     shape = (*x.shape[:axis], len(first), -1, *x.shape[axis + 1 :])
     return getattr(x.reshape(shape), kind)(axis + 1)
-  if numpy_or_jax(x) is np or first.min() < 0 or last.max() >= size:
-    array = numpy_or_jax(x)
+  array = numpy_or_jax(x)
+  if array is np or first.min() < 0 or last.max() >= size:
     pieces = array.take(x, span(first, last, array), axis, mode='clip')
     return getattr(pieces, kind)(axis + 1)
   # All pieces at once would be a copy of what may be most of the memory, and

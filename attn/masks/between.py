@@ -1,6 +1,7 @@
 """Masks between chunks: what one says of two chunks holds for their tokens."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 
@@ -22,17 +23,16 @@ class BetweenChunks(Mask):
   @property
   def extents(self) -> Extents:
     """What the mask fixes, every length in tokens."""
-    b, n, q, k = self.inner.extents
-    q = None if q is None else q * self.size
-    k = None if k is None else k * self.size
+    b, n, *lengths = self.inner.extents
+    q, k = self._in_tokens(lengths)
     return (b, n, q, k)
 
   @property
   def _lengths(self) -> Lengths:
-    return tuple(
-      tuple(None if x is None else x * self.size for x in pair)
-      for pair in self.inner._lengths
-    )
+    return tuple(map(self._in_tokens, self.inner._lengths))
+
+  def _in_tokens(self, chunks: Sequence[int | None]) -> tuple[int | None, ...]:
+    return tuple(None if x is None else x * self.size for x in chunks)
 
   @property
   def starts_at_zero(self) -> tuple[bool, bool]:

@@ -1,6 +1,7 @@
 """Masks made of masks."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -133,9 +134,8 @@ class Shift(Mask):
   @property
   def extents(self) -> Extents:
     """What the mask fixes, and how far it was moved."""
-    b, n, q, k = self.inner.extents
-    q = None if q is None else max(q + self.queries, 0)
-    k = None if k is None else max(k + self.keys, 0)
+    b, n, *lengths = self.inner.extents
+    q, k = self._move(lengths)
     return (b, n, q, k)
 
   @property
@@ -164,11 +164,12 @@ class Shift(Mask):
 
   @property
   def _lengths(self) -> Lengths:
+    return tuple(map(self._move, self.inner._lengths))
+
+  def _move(self, lengths: Sequence[int | None]) -> tuple[int | None, ...]:
     moves = (self.queries, self.keys)
-    return tuple(
-      tuple(None if x is None else max(x + y, 0) for x, y in zip(pair, moves))
-      for pair in self.inner._lengths
-    )
+    pairs = zip(lengths, moves)
+    return tuple(None if x is None else max(x + y, 0) for x, y in pairs)
 
   @property
   def _is_nowhere(self) -> bool:

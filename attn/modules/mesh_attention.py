@@ -44,9 +44,10 @@ def mesh_attention(
     >>> mesh_attention(x, x, x, is_causal=True).shape
     (2, 3, 2, 4)
   """
-  lengths = query.shape[-3:-2] + key.shape[-3:-2]
-  divided = all(axes_of('length', length) for length in lengths)
-  if implementation is None and divided and len(lengths) == 2:
+  is_divided = all(
+    x.ndim > 2 and axes_of('length', x.shape[-3]) for x in (query, key)
+  )
+  if implementation is None and is_divided:
     return ring_attention(
       query,
       key,
