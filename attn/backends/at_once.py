@@ -83,7 +83,7 @@ def at_once(
   shown = np.asarray(mask.any(-1))
   if not shown.all():
     output = _hide(output, shown)
-  lanes = problem.plan.batch_chunk * problem.plan.head_chunk
+  lanes = problem.plan.chunk.lanes
   return jax.tree.map(lambda x: x.reshape(lanes, 1, *x.shape[2:]), output)
 
 

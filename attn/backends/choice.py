@@ -110,7 +110,7 @@ def describe(
     plan, classes = make_plan(call)
     visited, total = _visited(call, plan, classes)
     shape = (plan.block_q, plan.block_k)
-    lanes = plan.batch_chunk * plan.head_chunk * heads // kv_heads
+    lanes = plan.chunk.lanes * heads // kv_heads
     temporary = 2 * lanes * math.prod(shape) * width + touched // 2
   else:
     visited = total = batch * heads

@@ -79,9 +79,9 @@ def fill(problem: Problem, compute: Callable[[Array], Any]) -> Any:
   plan, groups = problem.plan, problem.groups
   alone = dataclasses.replace(
     problem,
-    batch=plan.batch_chunk,
-    heads=plan.head_chunk * groups,
-    kv_heads=plan.head_chunk,
+    batch=plan.chunk.batch,
+    heads=plan.chunk.heads * groups,
+    kv_heads=plan.chunk.heads,
   )
 
   def part(number: Array) -> Any:
@@ -134,8 +134,8 @@ def cut(
   """
   plan, groups = problem.plan, problem.groups
   first_b, first_head = _first(problem, chunk)
-  lanes = jnp.arange(plan.batch_chunk * plan.head_chunk, dtype=jnp.int32)
-  heads = (first_head + lanes % plan.head_chunk) * groups
+  lanes = jnp.arange(plan.chunk.lanes, dtype=jnp.int32)
+  heads = (first_head + lanes % plan.chunk.heads) * groups
 
   def heads_of(x: Array | None, axis: int, group: int) -> Any:
     return None if x is None else _heads_of(problem, x, chunk, axis, group)
@@ -167,7 +167,7 @@ def cut(
   else:
     bias = heads_of(floats.bias, 1, groups)[:, None]
   return Lane(
-    b=first_b + lanes // plan.head_chunk,
+    b=first_b + lanes // plan.chunk.heads,
     n=heads[:, None] + jnp.arange(groups, dtype=jnp.int32),
     # Products over the first axis of both are the fastest on a CPU.
     query_t=jnp.swapaxes(_query_tiles(problem, query), 2, 3),
@@ -228,8 +228,7 @@ def _join(problem: Problem, x: Array, side: int, length: int) -> Array:
   x = x.reshape(
     _batch_chunks(problem),
     _head_chunks(problem),
-    plan.batch_chunk,
-    plan.head_chunk,
+    *plan.chunk,
     tiles,
     problem.groups,
     side,
@@ -256,19 +255,19 @@ def over_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _batch_chunks(problem: Problem) -> int:
-  return problem.batch // problem.plan.batch_chunk
+  return problem.batch // problem.plan.chunk.batch
 
 
 def _head_chunks(problem: Problem) -> int:
-  return problem.kv_heads // problem.plan.head_chunk
+  return problem.kv_heads // problem.plan.chunk.heads
 
 
 def _first(problem: Problem, chunk: Array) -> tuple[Array, Array]:
   """First batch element and first key/value head of a chunk."""
   plan, per_batch = problem.plan, _head_chunks(problem)
   return (
-    chunk // per_batch * plan.batch_chunk,
-    chunk % per_batch * plan.head_chunk,
+    chunk // per_batch * plan.chunk.batch,
+    chunk % per_batch * plan.chunk.heads,
   )
 
 
@@ -276,7 +275,7 @@ def _heads_of(
   problem: Problem, x: Array, chunk: Array, heads_axis: int, group: int
 ) -> Array:
   """[B|1, ..., heads|1, ...] → [lanes, group|1, ...]."""
-  sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
+  sizes = problem.plan.chunk
   x = part_of(problem, x, chunk, heads_axis, group)
   shared = _is_shared(problem, x, heads_axis, group)
   x = jnp.moveaxis(x, heads_axis, 1)
@@ -298,7 +297,7 @@ def part_of(
     heads_axis: Which axis counts heads.
     group: How many of them share a key/value head.
   """
-  sizes = (problem.plan.batch_chunk, problem.plan.head_chunk)
+  sizes = problem.plan.chunk
   first_b, first_head = _first(problem, chunk)
   if problem.batch > 1 and x.shape[0] > 1:
     x = _slice(x, first_b, sizes[0], 0)

@@ -9,6 +9,7 @@ traced arrays, they decide inside the compiled program.
 import dataclasses
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,21 +23,40 @@ from attn.masks.arguments import is_traced
 Array = jax.Array
 
 # Sides of tiles to choose from, and what a tile costs on two CPU cores: so many
-# nanoseconds for each score, so many for being a tile, however small.
+# nanoseconds for each score, so many for being a tile, however small, and so
+# many for a step of a loop, which tiles of several lanes share.
 _SIDES = (256, 512, 1024)
-_PER_SCORE, _PER_MASKED_SCORE, _PER_TILE = 1.4, 1.7, 2e5
+_PER_SCORE, _PER_MASKED_SCORE, _PER_TILE, _PER_STEP = 1.0, 1.25, 2.5e4, 8e4
 # Where only arrays can tell what is hidden, smaller tiles hide more.
 _UNDECIDED_SIDE = 512
-# So many scores are computed at once where a lane is one tile, and where it is
-# several, of which more must be kept; and so many queries, to save memory.
+# So many scores are computed at once; fewer in the derivative where a lane is
+# several tiles, of which more must be kept.
 _SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE = 2**20, 2**19
-_QUERIES_AT_ONCE = 2**16
+# And of so many queries, forward and in the derivative, to save memory.
+_QUERIES_AT_ONCE = 2**15, 2**16
 # Additive scores cost far more than tiles do.  These are as large as the caches
 # next to a core like them, and small ones hide more.
 _ADDITIVE_SIDES = (128, 256)
 _ADDITIVE_SCORES_AT_ONCE, _ADDITIVE_SCORES_OF_TILES_AT_ONCE = 2**17, 2**15
 # Finer grids take too long to classify.
 _MOST_TILES = 2**18
+
+
+class Chunk(NamedTuple):
+  """Lanes that are computed at once.
+
+  Attributes:
+    batch: Batch elements.
+    heads: Key/value heads of each.
+  """
+
+  batch: int
+  heads: int
+
+  @property
+  def lanes(self) -> int:
+    """How many."""
+    return self.batch * self.heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +72,8 @@ class Plan:
     partial: Tiles computed with it.
     undecided: Tiles that only the mask's arrays can classify, or that differ
       between heads; with these the other two lists are empty.
-    batch_chunk: Batch elements computed at once.
-    head_chunk: Key/value heads computed at once.
+    chunk: Lanes computed at once.
+    derivative_chunk: Likewise where tiles are computed again.
     parts: Stretches of the queries, and of the keys, that are cut into tiles
       each by itself.
   """
@@ -65,8 +85,8 @@ class Plan:
   full: tuple[tuple[int, int], ...]
   partial: tuple[tuple[int, int], ...]
   undecided: tuple[tuple[int, int], ...]
-  batch_chunk: int
-  head_chunk: int
+  chunk: Chunk
+  derivative_chunk: Chunk
   parts: int = 1
 
   @property
@@ -82,14 +102,13 @@ class Plan:
     return len(self.full) + len(self.partial) + len(self.undecided)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Grid:
+class _Grid(NamedTuple):
   """Tiles along queries and keys, and their sides."""
 
-  block_q: int
-  block_k: int
   rows: int
   columns: int
+  block_q: int
+  block_k: int
 
 
 def make_plan(
@@ -109,8 +128,10 @@ def make_plan(
   if sides is None:
     grids = [_grid(call, *candidate) for candidate in candidates(call)]
   else:
-    counts = [math.ceil(x / side) for x, side in zip(call.sizes[2:], sides)]
-    grids = [_Grid(*sides, *counts)]
+    rows, columns = (
+      math.ceil(x / side) for x, side in zip(call.sizes[2:], sides)
+    )
+    grids = [_Grid(rows, columns, *sides)]
   # What numbers alone can tell, of each grid: enough to choose one.
   outlines = [_classes(call, grid, outline=True) for grid in grids]
   costs = [_cost(call, g, o) for g, o in zip(grids, outlines)]
@@ -175,19 +196,23 @@ def _classes(call: Call, grid: _Grid, *, outline: bool) -> np.ndarray | Array:
   return array.where(full & ragged, partial, classes)
 
 
-def _cost(call: Call, grid: _Grid, classes: np.ndarray | Array) -> float:
-  """Estimated nanoseconds for a head."""
+def _cost(call: Call, grid: _Grid, outline: np.ndarray | Array) -> float:
+  """Estimated nanoseconds for a lane."""
   groups = call.sizes[1] // call.key.shape[2]
   scores = groups * grid.block_q * grid.block_k
-  return float(cost_of_tiles(np.asarray(classes), scores).sum())
+  chunk, _ = lanes_at_once(call, *grid)
+  return float(cost_of_tiles(np.asarray(outline), scores, chunk.lanes).sum())
 
 
-def cost_of_tiles(classes: np.ndarray, scores: int) -> np.ndarray:
-  """Estimated nanoseconds for each tile of a head.
+def cost_of_tiles(
+  classes: np.ndarray, scores: int, lanes: int = 1
+) -> np.ndarray:
+  """Estimated nanoseconds for each tile of a lane.
 
   Args:
     classes: int8[B, N, ...].
     scores: In a tile.
+    lanes: Computed at once.
 
   Returns:
     float[...], the mean over batch elements and heads.
@@ -195,7 +220,7 @@ def cost_of_tiles(classes: np.ndarray, scores: int) -> np.ndarray:
   masked, full = (
     (classes == kind).mean((0, 1)) for kind in (masks.PARTIAL, masks.FULL)
   )
-  per_tile = (masked + full) * _PER_TILE
+  per_tile = (masked + full) * (_PER_TILE + _PER_STEP / lanes)
   return per_tile + scores * (masked * _PER_MASKED_SCORE + full * _PER_SCORE)
 
 
@@ -204,12 +229,11 @@ def _plan(
 ) -> tuple[Plan, np.ndarray | Array | None]:
   known = is_known(call)
   one_tile = grid.rows * grid.columns == 1
-  everywhere = (outline == outline[:1, :1]).all()
   lists: dict[str, tuple[tuple[int, int], ...]] = {}
   classes = None
   if one_tile and not (known and (outline == masks.FULL).all()):
     lists['partial'] = ((0, 0),)
-  elif known and everywhere:
+  elif known and _is_everywhere(outline):
     lists['full'] = _where(outline[0, 0] == masks.FULL)
     lists['partial'] = _where(outline[0, 0] == masks.PARTIAL)
   else:
@@ -218,15 +242,9 @@ def _plan(
     exact = outline if known else _classes(call, grid, outline=False)
     classes = _of_lanes(call, exact, listed)
   # Where tiles are undecided, each lane skips tiles of its own.
-  one_by_one = one_by_one or classes is not None
-  chunk = (
-    (1, 1)
-    if one_by_one
-    else lanes_at_once(
-      call, grid.rows, grid.columns, grid.block_q, grid.block_k
-    )
-  )
-  batch_chunk, head_chunk = chunk
+  chunk = again = Chunk(1, 1)
+  if not one_by_one and classes is None:
+    chunk, again = lanes_at_once(call, *grid)
   plan = Plan(
     block_q=grid.block_q,
     block_k=grid.block_k,
@@ -235,10 +253,15 @@ def _plan(
     full=lists.get('full', ()),
     partial=lists.get('partial', ()),
     undecided=lists.get('undecided', ()),
-    batch_chunk=batch_chunk,
-    head_chunk=head_chunk,
+    chunk=chunk,
+    derivative_chunk=again,
   )
   return plan, classes
+
+
+def _is_everywhere(classes: np.ndarray) -> bool:
+  """Whether they are the same in all batch elements and heads."""
+  return bool((classes == classes[:1, :1]).all())
 
 
 def _of_lanes(
@@ -266,25 +289,31 @@ def _where(flags: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 def lanes_at_once(
   call: Call, rows: int, columns: int, block_q: int, block_k: int
-) -> tuple[int, int]:
-  """Batch elements and heads to compute at once."""
+) -> tuple[Chunk, Chunk]:
+  """Lanes to compute at once, and in the derivative."""
   batch, heads, _, _ = call.sizes
   kv_heads = call.key.shape[2]
-  groups = heads // kv_heads
-  one_tile = rows * columns == 1
-  choices = _SCORES_OF_TILES_AT_ONCE, _SCORES_AT_ONCE
+  queries = heads // kv_heads * block_q
+  several = rows * columns > 1
+  if several and call.bias is not None and min(call.bias.shape[2:]) > 1:
+    # Several lanes would each copy all of theirs.
+    return Chunk(1, 1), Chunk(1, 1)
+  choices = _SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE
   if isinstance(call, AdditiveCall):
-    choices = _ADDITIVE_SCORES_OF_TILES_AT_ONCE, _ADDITIVE_SCORES_AT_ONCE
-  at_once = choices[one_tile]
-  queries = groups * block_q
-  lanes = min(
-    at_once // (queries * block_k),
-    _QUERIES_AT_ONCE // (queries * rows),
-  )
-  lanes = max(lanes, 1)
-  if lanes >= kv_heads:
-    return _divisor(batch, lanes // kv_heads), kv_heads
-  return 1, _divisor(kv_heads, lanes)
+    choices = _ADDITIVE_SCORES_AT_ONCE, _ADDITIVE_SCORES_OF_TILES_AT_ONCE
+  most_scores = choices[0], choices[several]
+
+  def chunk(most_scores: int, most_queries: int) -> Chunk:
+    lanes = min(
+      most_scores // (queries * block_k), most_queries // (queries * rows)
+    )
+    lanes = max(lanes, 1)
+    if lanes >= kv_heads:
+      return Chunk(_divisor(batch, lanes // kv_heads), kv_heads)
+    return Chunk(1, _divisor(kv_heads, lanes))
+
+  forward, derivative = map(chunk, most_scores, _QUERIES_AT_ONCE)
+  return forward, derivative
 
 
 def _divisor(number: int, most: int) -> int:

@@ -95,7 +95,13 @@ class Problem:
   def chunks(self) -> int:
     """Chunks of lanes, computed one after the other."""
     lanes = self.batch * self.kv_heads
-    return lanes // (self.plan.batch_chunk * self.plan.head_chunk)
+    return lanes // self.plan.chunk.lanes
+
+  @property
+  def derivative(self) -> 'Problem':
+    """The same with the lanes that the derivative computes at once."""
+    plan = dataclasses.replace(self.plan, chunk=self.plan.derivative_chunk)
+    return dataclasses.replace(self, plan=plan)
 
   @property
   def padded_queries(self) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 
 from attn import masks
 from attn.backends.plan import (
+  Chunk,
   Plan,
   candidates,
   cost_of_tiles,
@@ -156,7 +157,7 @@ def make_ring_plan(
   plan = plan_of_tiles(local, q_tiles, k_tiles, busy.any((0, 1)), full)
   plan = dataclasses.replace(plan, parts=ring.parts)
   if sides is not None:
-    plan = dataclasses.replace(plan, batch_chunk=1, head_chunk=1)
+    plan = _one_by_one(plan)
   if full:
     return ring, plan, None
   if is_known(call):
@@ -223,8 +224,9 @@ def plan_of_tiles(
   rows, columns = q_tiles.first.shape[1], k_tiles.first.shape[1]
   grid = (rows, columns, q_tiles.side, k_tiles.side)
   tiles = tuple((int(i), int(j)) for i, j in np.argwhere(busy))
-  batch_chunk, head_chunk = lanes_at_once(local, *grid) if full else (1, 1)
-  return Plan(
+  # Both ways alike: what the forward pass holds goes around as well.
+  _, chunk = lanes_at_once(local, *grid)
+  plan = Plan(
     block_q=q_tiles.side,
     block_k=k_tiles.side,
     rows=rows,
@@ -232,9 +234,15 @@ def plan_of_tiles(
     full=tiles if full else (),
     partial=(),
     undecided=() if full else tiles,
-    batch_chunk=batch_chunk,
-    head_chunk=head_chunk,
+    chunk=chunk,
+    derivative_chunk=chunk,
   )
+  return plan if full else _one_by_one(plan)
+
+
+def _one_by_one(plan: Plan) -> Plan:
+  alone = Chunk(1, 1)
+  return dataclasses.replace(plan, chunk=alone, derivative_chunk=alone)
 
 
 def classify(

@@ -117,6 +117,7 @@ def _statistics(
   top_key = _top_keys(problem, jax.lax.stop_gradient(floats), others)
   top_key = jnp.where(poisoned, -1, top_key)
   rows = _Rows(output.shift, output.inverse, poisoned, top_key)
+  problem = problem.derivative
 
   def chunk(number: Array) -> Any:
     lanes = cut(problem, floats, others, number, marked=False)

@@ -52,6 +52,7 @@ def tangent(
   Returns:
     Tangents of the context, [B, T, N, Hv], and of the residual, [B, T, N].
   """
+  problem = problem.derivative
 
   def chunk(number: Array, floats_dot: Floats) -> tuple[Array, Array]:
     lanes, lanes_dot = _cut_both(problem, floats, others, number, floats_dot)
