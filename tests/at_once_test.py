@@ -1,5 +1,7 @@
 """One small tile a head: when it is computed at once, and what of it."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from absl.testing import parameterized
 
 from attn import masks
 from attn.backends.at_once import at_once_mask
-from attn.backends.blockwise import blockwise
+from attn.backends.blockwise import attend, blockwise
 from attn.backends.dense import dense
 from attn.backends.plan import make_plan
 from attn.backends.problem import take_apart
@@ -82,3 +84,68 @@ class AtOnceTest(parameterized.TestCase):
     chex.assert_trees_all_close(
       context[:, ~spoiled], clean[:, ~spoiled], rtol=1e-5
     )
+
+
+class DerivativeTest(parameterized.TestCase):
+  @parameterized.parameters(
+    {},
+    {'is_causal': True},
+    {'mask': masks.causal(-2)},
+    {'scale': jnp.float32(0.3)},
+  )
+  def test_gradients_and_hessians_are_those_of_dense(self, **options):
+    scale = options.pop('scale', jnp.float32(1))
+
+    def loss(implementation, arrays, scale):
+      call = prepare(*arrays, scale=scale, **options)
+      context, residual = implementation(call)
+      residual = jnp.where(jnp.isfinite(residual), residual, 0)
+      return (jnp.sin(3 * context)).sum() + (residual**2).sum()
+
+    def derivatives(implementation):
+      point = (arrays(), scale)
+      first = functools.partial(jax.grad(loss, (1, 2)), implementation)
+      return first(*point), jax.jvp(first, point, point)[1]
+
+    got, wanted = derivatives(blockwise), derivatives(dense)
+    chex.assert_trees_all_close(got, wanted, rtol=2e-5, atol=2e-5)
+
+  @parameterized.parameters('query', 'key', 'value')
+  def test_rows_that_are_spoiled_send_no_gradient(self, which):
+    query, key, value = arrays(S, S)
+    x = {'query': query, 'key': key, 'value': value}
+    place = 4
+    x[which] = x[which].at[:, place, :, 4].set(np.nan)
+
+    def loss(x, rows):
+      context = blockwise(prepare(**x, is_causal=True))[0]
+      return (jnp.where(rows, context, 0) ** 2).sum()
+
+    spoiled = np.arange(S) >= place
+    if which == 'query':
+      spoiled = np.arange(S) == place
+    rows = ~spoiled[:, None, None]
+    got = jax.grad(loss)(x, rows)
+    zeros = jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0, x), x)
+    chex.assert_trees_all_close(got, jax.grad(loss)(zeros, rows), rtol=1e-5)
+    # Also what comes back to a spoiled row is not passed on.
+    everywhere = jax.grad(lambda x: loss(x, True))(x)
+    chex.assert_tree_all_finite(everywhere)
+
+  def test_weights_are_kept_of_few_heads_alone(self):
+    def kept(batch, length):
+      x = jax.ShapeDtypeStruct((batch, length, 8, 4), jnp.float32)
+
+      def context(*arrays):
+        return blockwise(prepare(*arrays))[0]
+
+      _, vjp = jax.eval_shape(lambda *x: jax.vjp(context, *x), x, x, x)
+      return max(y.size for y in jax.tree.leaves(vjp))
+
+    self.assertEqual(kept(1, 256), 8 * 256 * 256)
+    self.assertLess(kept(64, 256), 64 * 256 * 8 * 8)
+
+  def test_without_a_derivative_no_weights_are_returned(self):
+    call = prepare(*arrays())
+    output = attend(*take_apart(call, *make_plan(call)))
+    self.assertIsNone(output.weights)

@@ -1,8 +1,13 @@
-"""The forward pass where a head is one small tile: nothing is carried along.
+"""Attention where a head is one small tile: nothing is carried along.
 
 Maximum, exponential and sum stand beside each other, between two products of
 all heads in the shape that XLA knows best, and it computes each in one go; a
 lane at a time, cut for loops, short lengths took a quarter longer.
+
+So few weights may be kept for the derivative.  With p the weights,
+
+  residual_dot = Σ p s_dot,   p_dot = p (s_dot - residual_dot)
+  context_dot  = Σ p_dot v + Σ p v_dot
 """
 
 from typing import Any
@@ -12,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn.backends.forward import Output
-from attn.backends.lanes import part_of
+from attn.backends.lanes import join, part_of
 from attn.backends.problem import Floats, Others, Problem
 from attn.backends.tiles import written_mask
 
@@ -56,7 +61,7 @@ def at_once(
     mask: bool[T, S].
 
   Returns:
-    The output, [lanes, 1, G * T, ...].
+    The output, [lanes, 1, G * T, ...], and its weights, [b, k, G * T, S].
   """
   groups, dtype = problem.groups, problem.compute_dtype
   scale: Any = problem.scale if floats.scale is None else floats.scale
@@ -71,20 +76,92 @@ def at_once(
   key = key.astype(dtype)
   key = key + 0 * key + poison[..., None]
   value = jnp.where(jnp.isfinite(value), value, 0).astype(dtype)
-  scores = jnp.einsum('bkth,bskh->bkts', _rows(query * scale, groups), key)
+  scores = _scores(_rows(query * scale, groups), key)
   mask = np.tile(mask, (groups, 1))
   if not mask.all():
     scores = jnp.where(mask, scores, -jnp.inf)
   top = scores.max(-1, keepdims=True)
   weights = jnp.exp(scores - top)
   total = weights.sum(-1)
-  context = jnp.einsum('bkts,bskh->bkth', weights, value)
+  context = _context(weights, value)
   output = _output(context, total, top[..., 0])
   shown = np.asarray(mask.any(-1))
   if not shown.all():
     output = _hide(output, shown)
+  inverse = output.inverse[..., None]
   lanes = problem.plan.chunk.lanes
-  return jax.tree.map(lambda x: x.reshape(lanes, 1, *x.shape[2:]), output)
+  output = jax.tree.map(lambda x: x.reshape(lanes, 1, *x.shape[2:]), output)
+  weights = jnp.where(inverse > 0, weights * inverse, 0)
+  return output._replace(weights=weights)
+
+
+def tangent_at_once(
+  problem: Problem, floats: Floats, output: Output, floats_dot: Floats
+) -> tuple[Array, Array, Array]:
+  """How the output moves along a tangent.
+
+  Args:
+    problem: The static part of the call, of which all is one chunk.
+    floats: Its float arrays.
+    output: The output of the forward pass, [B, T, N, ...], with weights.
+    floats_dot: Tangents of `floats`; None for what does not move.
+
+  Returns:
+    Tangents of the context, [B, T, N, Hv], of the residual, [B, T, N], and of
+    the weights.
+  """
+  weights: Any = output.weights
+  names = ('query', 'key', 'value', 'scale')
+  moving = {
+    name: x for name in names if (x := getattr(floats_dot, name)) is not None
+  }
+
+  def arranged(*values: Array) -> Any:
+    whole = floats._replace(**dict(zip(moving, values)))
+    return _arranged(problem, whole)
+
+  primals = tuple(getattr(floats, name) for name in moving)
+  (query, key, value), (query_dot, key_dot, value_dot) = jax.jvp(
+    arranged, primals, tuple(moving.values())
+  )
+  scores_dot = jnp.zeros_like(weights)
+  if 'query' in moving or 'scale' in moving:
+    scores_dot += _scores(query_dot, key)
+  if 'key' in moving:
+    scores_dot += _scores(query, key_dot)
+  residual_dot = (weights * scores_dot).sum(-1)
+  weights_dot = weights * (scores_dot - residual_dot[..., None])
+  context_dot = _context(weights_dot, value)
+  if 'value' in moving:
+    context_dot += _context(weights, value_dot)
+  lanes = problem.plan.chunk.lanes
+  context_dot, residual_dot = (
+    join(problem, x.reshape(1, lanes, 1, *x.shape[2:]))
+    for x in (context_dot, residual_dot)
+  )
+  # Selected rather than multiplied: what comes back for such a row may be NaN.
+  live = output.inverse > 0
+  context_dot = jnp.where(live[..., None], context_dot, 0)
+  residual_dot = jnp.where(live, residual_dot, 0)
+  return context_dot, residual_dot, weights_dot
+
+
+def _arranged(problem: Problem, floats: Floats) -> tuple[Array, Array, Array]:
+  """Queries in rows, scaled, keys and values; NaN and Inf are 0."""
+  scale: Any = problem.scale if floats.scale is None else floats.scale
+  query, key, value = (
+    jnp.where(jnp.isfinite(x), x, 0).astype(problem.compute_dtype)
+    for x in (floats.query, floats.key, floats.value)
+  )
+  return _rows(query * scale, problem.groups), key, value
+
+
+def _scores(rows: Array, key: Array) -> Array:
+  return jnp.einsum('bkth,bskh->bkts', rows, key)
+
+
+def _context(weights: Array, value: Array) -> Array:
+  return jnp.einsum('bkts,bskh->bkth', weights, value)
 
 
 def _rows(x: Array, groups: int) -> Array:
@@ -107,9 +184,9 @@ def _output(context: Array, total: Array, top: Array) -> Output:
 
 def _hide(output: Output, shown: np.ndarray) -> Output:
   """Rows that see nothing, as the pass that carries along leaves them."""
-  context, *rest = output
-  nothing = (-jnp.inf, jnp.inf, 0)
   return Output(
-    jnp.where(shown[:, None], context, 0),
-    *(jnp.where(shown, x, gone) for x, gone in zip(rest, nothing)),
+    context=jnp.where(shown[:, None], output.context, 0),
+    residual=jnp.where(shown, output.residual, -jnp.inf),
+    shift=jnp.where(shown, output.shift, jnp.inf),
+    inverse=jnp.where(shown, output.inverse, 0),
   )

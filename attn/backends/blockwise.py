@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from attn.backends.at_once import at_once, at_once_mask
+from attn.backends.at_once import at_once, at_once_mask, tangent_at_once
 from attn.backends.dense import dense
 from attn.backends.forward import Output, forward
 from attn.backends.lanes import cut, for_each_chunk, join, over_lanes
@@ -56,7 +56,8 @@ def blockwise(
 def attend(problem: Problem, floats: Floats, others: Others) -> Output:
   """Attention of a call taken apart, with its derivative.
 
-  Compiled, so that calls outside of any `jit` are compiled once too.
+  Compiled, so that calls outside of any `jit` are compiled once too, and leave
+  no weights.
 
   Args:
     problem: The static part of the call.
@@ -66,7 +67,7 @@ def attend(problem: Problem, floats: Floats, others: Others) -> Output:
   Returns:
     The output, [B, T, N, ...].
   """
-  return _differentiable(problem, floats, others)
+  return _differentiable(problem, floats, others)._replace(weights=None)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -82,7 +83,12 @@ def _differentiable(problem: Problem, floats: Floats, others: Others) -> Output:
     )
 
   output = for_each_chunk(problem, chunk)
-  return Output(*(join(problem, x) for x in output))
+  weights = output.weights
+  output = output._replace(weights=None)
+  output = jax.tree.map(functools.partial(join, problem), output)
+  if weights is None or problem.chunks > 1:
+    return output
+  return output._replace(weights=weights[0])
 
 
 @functools.partial(_differentiable.defjvp, symbolic_zeros=True)
@@ -94,13 +100,20 @@ def _derivative(problem: Problem, primals: Any, tangents: Any) -> Any:
     tangents[0],
     is_leaf=lambda x: isinstance(x, SymbolicZero),
   )
-  context_dot, residual_dot = tangent(
-    problem, floats, others, output, floats_dot
-  )
+  weights_dot = None
+  if output.weights is None:
+    context_dot, residual_dot = tangent(
+      problem, floats, others, output, floats_dot
+    )
+  else:
+    context_dot, residual_dot, weights_dot = tangent_at_once(
+      problem, floats, output, floats_dot
+    )
   return output, Output(
     context=context_dot,
     residual=residual_dot,
     # The shift may stand still: then the sum moves as its logarithm does.
     shift=jnp.zeros_like(output.shift),
     inverse=-output.inverse * residual_dot,
+    weights=weights_dot,
   )

@@ -22,12 +22,15 @@ class Output(NamedTuple):
     shift: [...], subtracted from the scores of a row: its maximum; +inf where
       the row has no weights, because it sees no key or is poisoned.
     inverse: [...], 1 / Σ exp(score - shift); 0 where there are no weights.
+    weights: [B, K, G * T, S], 0 in rows that have none; where a few small heads
+      are computed at once, for the derivative.  Else None.
   """
 
   context: Array
   residual: Array
   shift: Array
   inverse: Array
+  weights: Array | None = None
 
 
 class State(NamedTuple):

@@ -56,7 +56,7 @@ def tangent(
 
   def chunk(number: Array, floats_dot: Floats) -> tuple[Array, Array]:
     lanes, lanes_dot = _cut_both(problem, floats, others, number, floats_dot)
-    outputs = Output(*(cut_rows(problem, x, number) for x in output))
+    outputs = jax.tree.map(lambda x: cut_rows(problem, x, number), output)
 
     def of_lane(lane: Lane, lane_dot: Lane, output: Output) -> Any:
       return tangent_of_lane(
