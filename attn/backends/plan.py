@@ -29,9 +29,11 @@ _SIDES = (256, 512, 1024)
 _PER_SCORE, _PER_MASKED_SCORE, _PER_TILE, _PER_STEP = 1.0, 1.25, 2.5e4, 8e4
 # Where only arrays can tell what is hidden, smaller tiles hide more.
 _UNDECIDED_SIDE = 512
-# So many scores are computed at once; fewer in the derivative where a lane is
-# several tiles, of which more must be kept.
+# So many scores are computed at once.  Where a lane is several tiles, fewer in
+# the derivative, which keeps more of them, and where they would be more than a
+# sixteenth of all scores: then memory that is new for each call costs time.
 _SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE = 2**20, 2**19
+_SHARE_AT_ONCE = 1 / 16
 # And of so many queries, forward and in the derivative, to save memory.
 _QUERIES_AT_ONCE = 2**15, 2**16
 # Additive scores cost far more than tiles do.  These are as large as the caches
@@ -298,10 +300,13 @@ def lanes_at_once(
   if several and call.bias is not None and min(call.bias.shape[2:]) > 1:
     # Several lanes would each copy all of theirs.
     return Chunk(1, 1), Chunk(1, 1)
-  choices = _SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE
+  most, fewer = _SCORES_AT_ONCE, _SCORES_OF_TILES_AT_ONCE
   if isinstance(call, AdditiveCall):
-    choices = _ADDITIVE_SCORES_AT_ONCE, _ADDITIVE_SCORES_OF_TILES_AT_ONCE
-  most_scores = choices[0], choices[several]
+    most, fewer = _ADDITIVE_SCORES_AT_ONCE, _ADDITIVE_SCORES_OF_TILES_AT_ONCE
+  at_once = most, most
+  if several:
+    share = int(math.prod(call.sizes) * _SHARE_AT_ONCE)
+    at_once = min(max(share, fewer), most), fewer
 
   def chunk(most_scores: int, most_queries: int) -> Chunk:
     lanes = min(
@@ -312,7 +317,7 @@ def lanes_at_once(
       return Chunk(_divisor(batch, lanes // kv_heads), kv_heads)
     return Chunk(1, _divisor(kv_heads, lanes))
 
-  forward, derivative = map(chunk, most_scores, _QUERIES_AT_ONCE)
+  forward, derivative = map(chunk, at_once, _QUERIES_AT_ONCE)
   return forward, derivative
 
 
