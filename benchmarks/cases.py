@@ -177,7 +177,7 @@ CASES = {
     (_at_most('recompilations', 0, None, 'compiled again'),),
   ),
   'dense_crossover': Case(
-    'dense against blockwise, causal',
+    'dense against blockwise, causal, without and with two documents',
     Problem(1024),
     probes.crossover,
   ),

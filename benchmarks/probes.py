@@ -1,6 +1,7 @@
 """Cases that are no race: memory, length, compilation, thresholds."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 
 import jax
@@ -19,6 +20,8 @@ from benchmarks.results import Row
 # B and N of the grid on which dense meets blockwise.
 _CROSSOVER_HEADS = ((1, 1), (1, 8), (12, 4))
 _CROSSOVER_LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
+# Numbers alone say what is hidden, or an array of the documents' ids.
+_CROSSOVER_DOCUMENTS = {'': None, ' documents': 2}
 
 
 def memory(problem: Problem, options: Options) -> list[Row]:
@@ -109,12 +112,18 @@ def crossover(problem: Problem, options: Options) -> list[Row]:
   lengths = _CROSSOVER_LENGTHS[:1] if options.quick else _CROSSOVER_LENGTHS
   pair = [contenders.ours(name) for name in names]
   rows = []
-  for batch, heads in _CROSSOVER_HEADS:
-    for length in lengths:
-      at = f'B{batch} N{heads} T{length}'
-      here = dataclasses.replace(
-        problem, batch=batch, heads=heads, kv_heads=heads, length=length
-      )
-      for direction in options.directions:
-        rows += compare(here, pair, direction, options, at=at)
+  for (batch, heads), length, (kind, documents) in itertools.product(
+    _CROSSOVER_HEADS, lengths, _CROSSOVER_DOCUMENTS.items()
+  ):
+    here = dataclasses.replace(
+      problem,
+      batch=batch,
+      heads=heads,
+      kv_heads=heads,
+      length=length,
+      documents=documents,
+    )
+    at = f'B{batch} N{heads} T{length}{kind}'
+    for direction in options.directions:
+      rows += compare(here, pair, direction, options, at=at)
   return rows

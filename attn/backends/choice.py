@@ -13,9 +13,9 @@ from attn.masks.arguments import is_traced
 
 Array = jax.Array
 
-# At three times as many scores of all heads `blockwise` is 1.3 times as fast
-# forward, and 0.96 times with the gradient, on two CPU cores: `python -m
-# benchmarks.attention --cases=small_64`; `--cases=dense_crossover` says more.
+# On two CPU cores `blockwise` is no slower at any size where numbers alone say
+# what is hidden: `python -m benchmarks.attention --cases=dense_crossover`.  Where
+# arrays say it, or a score_mod changes scores, fewer are faster written out.
 _BLOCKWISE_FROM_ON_CPU = 2**16
 # Elsewhere a loop over tiles costs more than it saves, until memory counts.
 _BLOCKWISE_FROM = 2**28
