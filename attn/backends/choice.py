@@ -14,7 +14,7 @@ from attn.masks.arguments import is_traced
 Array = jax.Array
 
 # On two CPU cores `blockwise` is no slower at any size where numbers alone say
-# what is hidden: `python -m benchmarks.attention --cases=dense_crossover`.  Where
+# what is hidden (`python -m benchmarks.attention --cases=dense_crossover`).  Where
 # arrays say it, or a score_mod changes scores, fewer are faster written out.
 _BLOCKWISE_FROM_ON_CPU = 2**16
 # Elsewhere a loop over tiles costs more than it saves, until memory counts.
