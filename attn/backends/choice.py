@@ -14,8 +14,8 @@ from attn.masks.arguments import is_traced
 Array = jax.Array
 
 # On two CPU cores `blockwise` is no slower at any size where numbers alone say
-# what is hidden (`python -m benchmarks.attention --cases=dense_crossover`).  Where
-# arrays say it, or a score_mod changes scores, fewer are faster written out.
+# what is hidden.  Where arrays say it few scores are faster written out:
+# `python -m benchmarks.attention --cases=dense_crossover`.
 _BLOCKWISE_FROM_ON_CPU = 2**16
 # Elsewhere a loop over tiles costs more than it saves, until memory counts.
 _BLOCKWISE_FROM = 2**28
