@@ -17,8 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from attn.backends.forward import Output
-from attn.backends.lanes import join, part_of
-from attn.backends.problem import Floats, Others, Problem
+from attn.backends.lanes import clean, join, part_of
+from attn.backends.problem import (
+  Floats,
+  Others,
+  Problem,
+  push_forward,
+  scale_of,
+)
 from attn.backends.tiles import written_mask
 
 Array = jax.Array
@@ -61,10 +67,9 @@ def at_once(
     mask: bool[T, S].
 
   Returns:
-    The output, [lanes, 1, G * T, ...], and its weights, [b, k, G * T, S].
+    The output, [lanes, 1, G * T, ...]; if there is one chunk, with weights.
   """
   groups, dtype = problem.groups, problem.compute_dtype
-  scale: Any = problem.scale if floats.scale is None else floats.scale
   query = part_of(problem, floats.query, chunk, 2, groups).astype(dtype)
   key, value, poison = (
     part_of(problem, x, chunk, 2, 1)
@@ -75,8 +80,8 @@ def at_once(
   # holds an Inf all scores are infinite, and the row is NaN.
   key = key.astype(dtype)
   key = key + 0 * key + poison[..., None]
-  value = jnp.where(jnp.isfinite(value), value, 0).astype(dtype)
-  scores = _scores(_rows(query * scale, groups), key)
+  value = clean(value, problem, 0)
+  scores = _scores(_rows(query * scale_of(problem, floats), groups), key)
   mask = np.tile(mask, (groups, 1))
   if not mask.all():
     scores = jnp.where(mask, scores, -jnp.inf)
@@ -88,11 +93,11 @@ def at_once(
   shown = np.asarray(mask.any(-1))
   if not shown.all():
     output = _hide(output, shown)
-  inverse = output.inverse[..., None]
-  lanes = problem.plan.chunk.lanes
-  output = jax.tree.map(lambda x: x.reshape(lanes, 1, *x.shape[2:]), output)
-  weights = jnp.where(inverse > 0, weights * inverse, 0)
-  return output._replace(weights=weights)
+  if problem.chunks == 1:
+    inverse = output.inverse[..., None]
+    weights = jnp.where(inverse > 0, weights * inverse, 0)
+    return _of_lanes(problem, output)._replace(weights=weights)
+  return _of_lanes(problem, output)
 
 
 def tangent_at_once(
@@ -111,19 +116,18 @@ def tangent_at_once(
     the weights.
   """
   weights: Any = output.weights
-  names = ('query', 'key', 'value', 'scale')
-  moving = {
-    name: x for name in names if (x := getattr(floats_dot, name)) is not None
-  }
+  moving = floats_dot.given
 
-  def arranged(*values: Array) -> Any:
-    whole = floats._replace(**dict(zip(moving, values)))
-    return _arranged(problem, whole)
+  def arrange(floats: Floats) -> tuple[Array, Array, Array]:
+    query, key, value = (
+      clean(x, problem, 0) for x in (floats.query, floats.key, floats.value)
+    )
+    query = query * scale_of(problem, floats)
+    return _rows(query, problem.groups), key, value
 
-  primals = tuple(getattr(floats, name) for name in moving)
-  (query, key, value), (query_dot, key_dot, value_dot) = jax.jvp(
-    arranged, primals, tuple(moving.values())
-  )
+  arranged, arranged_dot = push_forward(arrange, floats, floats_dot)
+  query, key, value = arranged
+  query_dot, key_dot, value_dot = arranged_dot
   scores_dot = jnp.zeros_like(weights)
   if 'query' in moving or 'scale' in moving:
     scores_dot += _scores(query_dot, key)
@@ -134,11 +138,8 @@ def tangent_at_once(
   context_dot = _context(weights_dot, value)
   if 'value' in moving:
     context_dot += _context(weights, value_dot)
-  lanes = problem.plan.chunk.lanes
-  context_dot, residual_dot = (
-    join(problem, x.reshape(1, lanes, 1, *x.shape[2:]))
-    for x in (context_dot, residual_dot)
-  )
+  lanes = _of_lanes(problem, (context_dot, residual_dot))
+  context_dot, residual_dot = (join(problem, x[None]) for x in lanes)
   # Selected rather than multiplied: what comes back for such a row may be NaN.
   live = output.inverse > 0
   context_dot = jnp.where(live[..., None], context_dot, 0)
@@ -146,14 +147,10 @@ def tangent_at_once(
   return context_dot, residual_dot, weights_dot
 
 
-def _arranged(problem: Problem, floats: Floats) -> tuple[Array, Array, Array]:
-  """Queries in rows, scaled, keys and values; NaN and Inf are 0."""
-  scale: Any = problem.scale if floats.scale is None else floats.scale
-  query, key, value = (
-    jnp.where(jnp.isfinite(x), x, 0).astype(problem.compute_dtype)
-    for x in (floats.query, floats.key, floats.value)
-  )
-  return _rows(query * scale, problem.groups), key, value
+def _of_lanes(problem: Problem, arrays: Any) -> Any:
+  """[b, k, ...] → [lanes, 1, ...]."""
+  lanes = problem.plan.chunk.lanes
+  return jax.tree.map(lambda x: x.reshape(lanes, 1, *x.shape[2:]), arrays)
 
 
 def _scores(rows: Array, key: Array) -> Array:

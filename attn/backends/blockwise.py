@@ -2,7 +2,8 @@
 
 Scores are computed a tile at a time, softmax is carried along (its running
 maximum and sum), and no tile is kept: the derivative computes each again.
-Tiles that the mask hides are skipped.
+Tiles that the mask hides are skipped.  Where all there is are a few small tiles
+they are computed at once, and kept (`at_once`).
 
 There is one rule of differentiation, the derivative along a tangent.  It is a
 loop over the same tiles and linear in the tangents, so JAX transposes it into
@@ -86,9 +87,7 @@ def _differentiable(problem: Problem, floats: Floats, others: Others) -> Output:
   weights = output.weights
   output = output._replace(weights=None)
   output = jax.tree.map(functools.partial(join, problem), output)
-  if weights is None or problem.chunks > 1:
-    return output
-  return output._replace(weights=weights[0])
+  return output if weights is None else output._replace(weights=weights[0])
 
 
 @functools.partial(_differentiable.defjvp, symbolic_zeros=True)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from attn.backends.plan import Plan
-from attn.backends.problem import Floats, Others, Problem
+from attn.backends.problem import Floats, Others, Problem, scale_of
 
 Array = jax.Array
 
@@ -140,14 +140,14 @@ def cut(
   def heads_of(x: Array | None, axis: int, group: int) -> Any:
     return None if x is None else _heads_of(problem, x, chunk, axis, group)
 
-  scale: Any = problem.scale if floats.scale is None else floats.scale
+  scale = scale_of(problem, floats)
   fill = jnp.nan if marked else 0
 
   def key_tiles(x: Array) -> Array:
     return _tiles(plan, heads_of(x, 2, 1)[:, 0], 1, plan.columns, plan.block_k)
 
-  query = _clean(heads_of(floats.query, 2, groups), problem, fill) * scale
-  key = _clean(key_tiles(floats.key), problem, fill)
+  query = clean(heads_of(floats.query, 2, groups), problem, fill) * scale
+  key = clean(key_tiles(floats.key), problem, fill)
   poison = key_tiles(others.poison)
   if marked:
     key = key + poison[..., None]
@@ -157,7 +157,7 @@ def cut(
   sink = None if floats.sink is None else floats.sink[None]
   v = None
   if floats.v is not None:
-    v = _clean(heads_of(floats.v[None], 1, groups), problem, fill)
+    v = clean(heads_of(floats.v[None], 1, groups), problem, fill)
     v = jnp.swapaxes(v, 1, 2)
   classes = heads_of(others.classes, 1, 1)
   if floats.bias is None:
@@ -172,7 +172,7 @@ def cut(
     # Products over the first axis of both are the fastest on a CPU.
     query_t=jnp.swapaxes(_query_tiles(problem, query), 2, 3),
     key_t=jnp.swapaxes(key, 2, 3),
-    value=_clean(key_tiles(floats.value), problem, 0),
+    value=clean(key_tiles(floats.value), problem, 0),
     v=None if v is None else jnp.repeat(v, plan.block_q, 2),
     bias=bias,
     sink=heads_of(sink, 1, groups),
@@ -325,7 +325,17 @@ def _slice(x: Array, start: Array, size: int, axis: int) -> Array:
   return jax.lax.dynamic_slice_in_dim(x, start, size, axis)
 
 
-def _clean(x: Array, problem: Problem, fill: float) -> Array:
+def clean(x: Array, problem: Problem, fill: float) -> Array:
+  """In the dtype of computation, `fill` in place of NaN and Inf.
+
+  Args:
+    x: [..., H].
+    problem: What is computed.
+    fill: A number; all of the H where scores are changed.
+
+  Returns:
+    An array of the same shape.
+  """
   x = x.astype(problem.compute_dtype)
   finite = jnp.isfinite(x)
   if problem.changes:

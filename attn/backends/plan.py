@@ -231,11 +231,12 @@ def _plan(
 ) -> tuple[Plan, np.ndarray | Array | None]:
   known = is_known(call)
   one_tile = grid.rows * grid.columns == 1
+  everywhere = (outline == outline[:1, :1]).all()
   lists: dict[str, tuple[tuple[int, int], ...]] = {}
   classes = None
   if one_tile and not (known and (outline == masks.FULL).all()):
     lists['partial'] = ((0, 0),)
-  elif known and _is_everywhere(outline):
+  elif known and everywhere:
     lists['full'] = _where(outline[0, 0] == masks.FULL)
     lists['partial'] = _where(outline[0, 0] == masks.PARTIAL)
   else:
@@ -259,11 +260,6 @@ def _plan(
     derivative_chunk=again,
   )
   return plan, classes
-
-
-def _is_everywhere(classes: np.ndarray) -> bool:
-  """Whether they are the same in all batch elements and heads."""
-  return bool((classes == classes[:1, :1]).all())
 
 
 def _of_lanes(

@@ -1,7 +1,7 @@
 """A call taken apart: what a program is compiled for, and what it is run on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -163,6 +163,45 @@ class Floats(NamedTuple):
   sink: Array | None
   scale: Array | None
   score_mod: list[Array]
+
+  @property
+  def given(self) -> list[str]:
+    """Names of those that are not None, without the score_mod's."""
+    return [
+      name
+      for name, x in self._asdict().items()
+      if name != 'score_mod' and x is not None
+    ]
+
+
+def scale_of(problem: Problem, floats: Floats) -> Any:
+  """The scale, a number or an array."""
+  return problem.scale if floats.scale is None else floats.scale
+
+
+def push_forward(
+  arrange: Callable[[Floats], Any], floats: Floats, floats_dot: Floats
+) -> tuple[Any, Any]:
+  """What a function makes of a call's arrays, and how that moves with them.
+
+  Args:
+    arrange: The function.
+    floats: The arrays.
+    floats_dot: Their tangents, None for what does not move; the score_mod's are
+      not looked at.
+
+  Returns:
+    The value of `arrange`, and its tangent.
+  """
+  moving = floats_dot.given
+
+  def of_moving(*values: Array) -> Any:
+    return arrange(floats._replace(**dict(zip(moving, values))))
+
+  primals, tangents = (
+    tuple(getattr(x, name) for name in moving) for x in (floats, floats_dot)
+  )
+  return jax.jvp(of_moving, primals, tangents)
 
 
 def take_apart(

@@ -28,7 +28,7 @@ from attn.backends.lanes import (
   join,
   over_lanes,
 )
-from attn.backends.problem import Floats, Others, Problem
+from attn.backends.problem import Floats, Others, Problem, push_forward
 
 Array = jax.Array
 
@@ -81,17 +81,15 @@ def _cut_both(
   floats_dot: Floats,
 ) -> tuple[Lane, Lane]:
   """Lanes and their tangents, None where nothing moves."""
-  floats_dot = floats_dot._replace(score_mod=None)
-  moving = [name for name, x in floats_dot._asdict().items() if x is not None]
 
-  def cut_moving(*values: Array) -> Lane:
-    replaced = floats._replace(**dict(zip(moving, values)))
-    return cut(problem, replaced, others, number, marked=False)
+  def arrange(floats: Floats) -> Lane:
+    return cut(problem, floats, others, number, marked=False)
 
-  primals = tuple(getattr(floats, name) for name in moving)
-  tangents = tuple(getattr(floats_dot, name) for name in moving)
-  lanes, lanes_dot = jax.jvp(cut_moving, primals, tangents)
-  moves = {'query_t' if name in ('query', 'scale') else name for name in moving}
+  lanes, lanes_dot = push_forward(arrange, floats, floats_dot)
+  moves = {
+    'query_t' if name in ('query', 'scale') else name
+    for name in floats_dot.given
+  }
   moves = {'key_t' if name == 'key' else name for name in moves}
   still = [name for name in Lane._fields if name not in moves]
   return lanes, lanes_dot._replace(**dict.fromkeys(still))
